@@ -1,0 +1,27 @@
+# Flags that every target shares. They travel by linking sluice::options, never as global flags.
+add_library(sluice_options INTERFACE)
+add_library(sluice::options ALIAS sluice_options)
+target_include_directories(sluice_options INTERFACE
+  ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+
+# AVX2 is the floor; faster instruction sets are chosen at run time, one file each. Contraction is
+# off so that a plain C++ expression has one meaning everywhere: kernels fuse explicitly.
+target_compile_options(sluice_options INTERFACE
+  -march=x86-64-v3 -ffp-contract=off -Wall -Wextra -Wno-psabi
+  $<$<CONFIG:Release>:-O2>)
+if(SLUICE_WERROR)
+  target_compile_options(sluice_options INTERFACE -Werror)
+endif()
+if(SLUICE_DCHECKS)
+  target_compile_definitions(sluice_options INTERFACE SLUICE_DCHECKS)
+endif()
+if(SLUICE_SANITIZE)
+  target_compile_options(sluice_options INTERFACE
+    -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
+  target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
+endif()
+
+# One instruction set a file: flags by the file's name.
+set(SLUICE_ISA_avx2 -mavx2 -mfma -mf16c)
+set(SLUICE_ISA_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mprefer-vector-width=512)
+set(SLUICE_ISA_amx ${SLUICE_ISA_avx512} -mamx-tile -mamx-bf16)

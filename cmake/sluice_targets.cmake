@@ -1,0 +1,40 @@
+# sluice_library(name SOURCES ... PUBLIC ... PRIVATE ...): target sluice_<name>, alias sluice::<name>.
+function(sluice_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(sluice_${name} STATIC ${ARG_SOURCES})
+  add_library(sluice::${name} ALIAS sluice_${name})
+  target_link_libraries(sluice_${name} PUBLIC sluice::options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+endfunction()
+
+# sluice_isa_sources(name isa files...): files of a library that are compiled for one instruction set
+# (avx2, avx512, amx: flags in sluice_options.cmake).
+function(sluice_isa_sources name isa)
+  target_sources(sluice_${name} PRIVATE ${ARGN})
+  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${SLUICE_ISA_${isa}};-O3")
+endfunction()
+
+# sluice_test(name SOURCES ... LINK ... LABELS ...): a GoogleTest program, one ctest entry.
+function(sluice_test name)
+  if(NOT SLUICE_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# sluice_bench(name SOURCES ... LINK ...): a measuring program, never a test.
+function(sluice_bench name)
+  if(NOT SLUICE_BENCHES)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK} benchmark::benchmark)
+endfunction()
