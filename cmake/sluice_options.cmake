@@ -20,6 +20,12 @@ if(SLUICE_SANITIZE)
     -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
   target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
 endif()
+if(SLUICE_FUZZERS)
+  target_compile_options(sluice_options INTERFACE
+    -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer
+    -fno-sanitize-recover=undefined -g1)
+  target_link_options(sluice_options INTERFACE -fsanitize=address,undefined)
+endif()
 
 # One instruction set a file: flags by the file's name.
 set(SLUICE_ISA_avx2 -mavx2 -mfma -mf16c)

@@ -38,3 +38,12 @@ function(sluice_bench name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK} benchmark::benchmark)
 endfunction()
+
+# sluice_fuzzer(name SOURCES ... LINK ...): a libFuzzer program (preset 'fuzz', clang). The libraries
+# are instrumented by sluice_options.cmake. Seeds live in tests/fuzz/corpus/<name without _fuzz>/.
+function(sluice_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
+endfunction()
