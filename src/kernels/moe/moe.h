@@ -1,0 +1,81 @@
+// The mixture-of-experts feed-forward layer: one call from routing result to output rows.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "formats/bf16/packed_bf16.h"
+#include "tensor/exec.h"
+#include "tensor/view.h"
+
+namespace sluice {
+
+/// One expert: gate and up as one product (panels of 16 gate | 16 up columns), then down.
+/// Intermediate widths that are no multiple of 16 are padded with zero columns.
+class ExpertWeights {
+ public:
+  ExpertWeights() = default;
+  /// Errors: kOutOfMemory.
+  static Result<ExpertWeights> Allocate(int64_t hidden, int64_t intermediate);
+
+  int64_t hidden() const { return hidden_; }
+  int64_t intermediate() const { return intermediate_; }
+
+  /// Whole matrices in checkpoint order: gate and up [intermediate, hidden], down [hidden,
+  /// intermediate]. Safe to call concurrently.
+  template <class T> void PackGate(View<const T, 2> rows);
+  template <class T> void PackUp(View<const T, 2> rows);
+  template <class T> void PackDown(View<const T, 2> rows);
+
+  const PackedBf16& gate_up() const { return gate_up_; }
+  const PackedBf16& down() const { return down_; }
+  uint64_t bytes() const { return gate_up_.bytes() + down_.bytes(); }
+
+ private:
+  int64_t hidden_ = 0;
+  int64_t intermediate_ = 0;
+  PackedBf16 gate_up_;
+  PackedBf16 down_;
+};
+
+/// y[t] = round( round( sum_j weights[t, j] * E_ids[t,j](x[t]) ) + shared(x[t]) ), where
+/// E(x) = round( down( round( round(silu(round(gate x))) * round(up x) ) ) ); the sum over experts
+/// is fp32, in the order j = 0, 1, ...; a missing shared expert adds nothing.
+/// A row's bits depend on that row, its ids and its weights only.
+struct MoeArgs {
+  View<const float, 2> x;                 // [tokens, hidden]
+  View<const int32_t, 2> ids;             // [tokens, top_k], each in [0, experts)
+  View<const float, 2> weights;           // [tokens, top_k]
+  const std::vector<ExpertWeights>* experts;
+  const ExpertWeights* shared;            // or nullptr
+  Rounding rounding;
+  bool bf16_inputs;                       // as in LinearArgs
+  View<float, 2> y;                       // [tokens, hidden]; overlaps no input
+};
+
+/// Back ends by name (--moe-backend). "epmoe": permute rows by expert, grouped products, combine.
+/// "auto" picks the best for the machine and the shape.
+enum class MoeBackend { kAuto, kEpmoe };
+Result<MoeBackend> ParseMoeBackend(std::string_view name);
+
+/// Scratch bytes that a call with `tokens` rows may take from the arena.
+uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
+                         int64_t experts);
+
+/// Errors: none; shapes are CHECKed.
+void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec);
+
+/// A dense SwiGLU layer is an expert that every row goes to: y = E(x).
+struct DenseFfnArgs {
+  View<const float, 2> x;
+  const ExpertWeights* weights;
+  Rounding rounding;
+  bool bf16_inputs;
+  View<float, 2> y;
+};
+void DenseFfn(const DenseFfnArgs& args, Exec& exec);
+
+/// The definition, in double precision and plain loops (rounds where the contract says).
+void MoeReference(const MoeArgs& args, Exec& exec);
+
+}  // namespace sluice
