@@ -1,0 +1,74 @@
+// A checkpoint directory: which tensors it holds and where their bytes are.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "tensor/dtype.h"
+
+namespace sluice {
+
+struct TensorInfo {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+  int file_idx;         // into Checkpoint::files()
+  uint64_t begin, end;  // bytes [begin, end) of that file
+
+  uint64_t bytes() const { return end - begin; }
+};
+
+/// Owns the mappings. Immutable and thread-safe once open.
+///
+/// The files are, in this order of preference:
+///   1. model.safetensors.index.json and the shards it names;
+///   2. model.safetensors;
+///   3. every *.safetensors in the directory, if no tensor occurs twice and, where the names count
+///      ("-00001-of-00003"), none is absent.
+/// Each shard's header is compared with its size on disk before anything is mapped. The index is
+/// compared with the headers both ways. A name has one place: pieces of one tensor under the same
+/// name in several files (Grok-2's pre-sharded form) are refused where names are merged.
+class Checkpoint {
+ public:
+  /// Errors: kNotFound (no such directory, no safetensors in it), kBadCheckpoint (damage,
+  /// truncation, contradictions: the first 20, one a line), kUnsupported (dtype).
+  static Result<Checkpoint> Open(const std::string& directory);
+  Checkpoint(Checkpoint&&) noexcept;
+  Checkpoint& operator=(Checkpoint&&) noexcept;
+  ~Checkpoint();
+
+  const std::string& directory() const;
+
+  /// Sorted by name.
+  std::span<const TensorInfo> tensors() const;
+  /// Null if there is no tensor of this name.
+  const TensorInfo* Find(std::string_view name) const;
+
+  /// Paths, in the order of TensorInfo::file_idx.
+  const std::vector<std::string>& files() const;
+  /// Sum of all tensors' bytes.
+  uint64_t data_bytes() const;
+
+  /// The mapped bytes of a tensor, valid while the Checkpoint lives. They may start at any address.
+  /// A file that shrinks while it is mapped raises SIGBUS on access: read through LoadWeights, or
+  /// inside a BusErrorScope.
+  std::span<const std::byte> Bytes(const TensorInfo& tensor) const;
+
+  /// The whole mapping of a file.
+  std::span<const std::byte> FileBytes(int file_idx) const;
+
+  /// OK if no file has changed (size or modification time) since Open.
+  Status CheckUnchanged() const;
+
+ private:
+  struct State;
+  explicit Checkpoint(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace sluice
