@@ -2,13 +2,27 @@
 
 namespace sluice {
 
+uint64_t PackedBf16::Bytes(int64_t outputs, int64_t inputs) {
+  const auto panels = static_cast<uint64_t>((outputs + kPanelOutputs - 1) / kPanelOutputs);
+  const auto padded = static_cast<uint64_t>((inputs + kPanelInputs - 1) / kPanelInputs * kPanelInputs);
+  return panels * kPanelOutputs * padded * sizeof(Bf16);
+}
+
 Result<PackedBf16> PackedBf16::Allocate(int64_t outputs, int64_t inputs) {
   CHECK(outputs > 0 && inputs > 0);
+  TRY(Buffer buffer, Buffer::Allocate(Bytes(outputs, inputs), "packed weights"));
+  return Inside(std::make_shared<const Buffer>(std::move(buffer)), 0, outputs, inputs);
+}
+
+PackedBf16 PackedBf16::Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin, int64_t outputs,
+                              int64_t inputs) {
+  CHECK(outputs > 0 && inputs > 0 && begin % 64 == 0);
+  CHECK(begin <= buffer->size() && Bytes(outputs, inputs) <= buffer->size() - begin);
   PackedBf16 packed;
   packed.outputs_ = outputs;
   packed.inputs_ = inputs;
-  TRY(packed.buffer_, Buffer::Allocate(packed.bytes(), "packed weights"));
-  packed.data_ = reinterpret_cast<Bf16*>(packed.buffer_.data());
+  packed.data_ = reinterpret_cast<Bf16*>(buffer->data() + begin);
+  packed.buffer_ = std::move(buffer);
   return packed;
 }
 

@@ -19,12 +19,18 @@ inline constexpr int64_t kPanelInputs = 32;
 /// A [outputs, inputs] matrix as panels of 32 outputs. A panel is [inputs / 2][32 outputs][2]: for
 /// each pair of inputs the 32 outputs' two values side by side (the VNNI order), so a 64-byte line
 /// is one row of an AMX B tile, and one AVX-512 register of 16 outputs. Missing outputs of the last
-/// panel and padded inputs are zero. Owns its memory; read-only after packing.
+/// panel and padded inputs are zero. Owns its memory, or a share of it; copies are views of the same
+/// memory; read-only after packing.
 class PackedBf16 {
  public:
   PackedBf16() = default;
   /// Zeroed panels. Errors: kOutOfMemory.
   static Result<PackedBf16> Allocate(int64_t outputs, int64_t inputs);
+  /// The same inside a zeroed buffer that several matrices share, from byte `begin` (a multiple of
+  /// 64) on; a layer of experts is one allocation. It must have Bytes(outputs, inputs) left.
+  static PackedBf16 Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin, int64_t outputs,
+                           int64_t inputs);
+  static uint64_t Bytes(int64_t outputs, int64_t inputs);
 
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
@@ -32,7 +38,7 @@ class PackedBf16 {
   int64_t panels() const { return (outputs_ + kPanelOutputs - 1) / kPanelOutputs; }
   int64_t panel_elements() const { return padded_inputs() * kPanelOutputs; }
   const Bf16* panel(int64_t p) const { return data_ + p * panel_elements(); }
-  uint64_t bytes() const { return static_cast<uint64_t>(panels() * panel_elements()) * sizeof(Bf16); }
+  uint64_t bytes() const { return Bytes(outputs_, inputs_); }
 
   /// Writes checkpoint rows to outputs [output_begin, output_begin + rows.dim(0)). F32 rows are
   /// rounded to bf16. Safe to call concurrently for disjoint outputs.
@@ -50,7 +56,7 @@ class PackedBf16 {
 
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
-  Buffer buffer_;
+  std::shared_ptr<const Buffer> buffer_;
   Bf16* data_ = nullptr;
 };
 

@@ -17,6 +17,10 @@ class ExpertWeights {
   ExpertWeights() = default;
   /// Errors: kOutOfMemory.
   static Result<ExpertWeights> Allocate(int64_t hidden, int64_t intermediate);
+  /// `count` experts of one layer in one allocation (thousands of mappings would exhaust the
+  /// kernel's limit and waste half a huge page each). Errors: kOutOfMemory.
+  static Result<std::vector<ExpertWeights>> AllocateLayer(int64_t count, int64_t hidden,
+                                                          int64_t intermediate);
 
   int64_t hidden() const { return hidden_; }
   int64_t intermediate() const { return intermediate_; }
@@ -58,7 +62,9 @@ struct MoeArgs {
 enum class MoeBackend { kAuto, kEpmoe };
 Result<MoeBackend> ParseMoeBackend(std::string_view name);
 
-/// Scratch bytes that a call with `tokens` rows may take from the arena.
+/// Scratch bytes that a call with `tokens` rows may take from the arena. `intermediate` is the
+/// larger one of the routed experts and the shared expert. A DenseFfn call takes at most the bytes
+/// of top_k = 1 and its own intermediate width.
 uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
                          int64_t experts);
 
