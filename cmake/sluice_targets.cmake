@@ -9,8 +9,10 @@ endfunction()
 # sluice_isa_sources(name isa files...): files of a library that are compiled for one instruction set
 # (avx2, avx512, amx: flags in sluice_options.cmake).
 function(sluice_isa_sources name isa)
-  target_sources(sluice_${name} PRIVATE ${ARGN})
-  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${SLUICE_ISA_${isa}};-O3")
+  list(TRANSFORM ARGN PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/ OUTPUT_VARIABLE files)
+  target_sources(sluice_${name} PRIVATE ${files})
+  set_source_files_properties(${files} TARGET_DIRECTORY sluice_${name}
+    PROPERTIES COMPILE_OPTIONS "${SLUICE_ISA_${isa}};-O3")
 endfunction()
 
 # sluice_test(name SOURCES ... LINK ... LABELS ...): a GoogleTest program, one ctest entry.

@@ -1,0 +1,19 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/norm/variants.h"
+
+namespace sluice {
+namespace {
+#include "kernels/simd/avx2.inc"
+
+#include "kernels/norm/rows.inc"
+}  // namespace
+
+void RmsNormAvx2(const RmsNormArgs& args, Exec& exec) { RunRmsNorm(args, exec); }
+void AddRmsNormAvx2(const AddRmsNormArgs& args, Exec& exec) { RunAddRmsNorm(args, exec); }
+void GatedGroupNormAvx2(const GatedGroupNormArgs& args, Exec& exec) { RunGatedGroupNorm(args, exec); }
+
+}  // namespace sluice

@@ -1,0 +1,96 @@
+#include "kernels/norm/norm.h"
+
+#include <gtest/gtest.h>
+
+#include "kernels/norm/variants.h"
+#include "kernels/testing.h"
+
+namespace sluice {
+namespace {
+
+// fp32 sums of up to 2,000 squares: a few ulp. With rounding, now and then a value lies within
+// that of a rounding border and lands one bfloat16 step away (2^-8); over a row that stays small.
+constexpr double kTolerance = 2e-6;
+constexpr double kToleranceRounded = 1e-3;
+const int64_t kWidths[] = {1, 7, 8, 15, 16, 33, 64, 100, 256, 2047};
+
+double Tolerance(Rounding rounding) {
+  return rounding == Rounding::kBf16 ? kToleranceRounded : kTolerance;
+}
+
+TEST(RmsNorm, EveryVariantMatchesTheReference) {
+  TestExec serial;
+  for (const auto& variant : RmsNormVariants())
+    for (const int64_t width : kWidths)
+      for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+        SplitMix64 random(width);
+        const auto x = RandomFloats(random, 5 * 3 * width, 3);
+        const auto weight = RandomFloats(random, width);
+        std::vector<float> expected(x.size()), actual(x.size());
+        RmsNormArgs args{{x.data(), {5, 3, width}}, weight.data(), 1e-6f, rounding,
+                         {expected.data(), {5, 3, width}}};
+        RmsNormReference(args, serial.exec);
+        args.y = {actual.data(), {5, 3, width}};
+        variant.run(args, serial.exec);
+        EXPECT_LE(RelativeError(actual, expected), Tolerance(rounding)) << variant.name << width;
+      }
+}
+
+TEST(AddRmsNorm, EveryVariantMatchesTheReference) {
+  TestExec serial;
+  for (const auto& variant : AddRmsNormVariants())
+    for (const int64_t width : kWidths)
+      for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+        SplitMix64 random(width);
+        auto residual = RandomFloats(random, 4 * width, 3), residual_expected = residual;
+        const auto delta = RandomFloats(random, 4 * width), weight = RandomFloats(random, width);
+        std::vector<float> expected(delta.size()), actual(delta.size());
+        AddRmsNormReference({{residual_expected.data(), {4, width}}, {delta.data(), {4, width}},
+                             weight.data(), 1e-6f, rounding, {expected.data(), {4, width}}},
+                            serial.exec);
+        variant.run({{residual.data(), {4, width}}, {delta.data(), {4, width}}, weight.data(),
+                     1e-6f, rounding, {actual.data(), {4, width}}},
+                    serial.exec);
+        EXPECT_EQ(residual, residual_expected) << variant.name;  // one exact sum, one rounding
+        EXPECT_LE(RelativeError(actual, expected), Tolerance(rounding)) << variant.name << width;
+      }
+}
+
+TEST(GatedGroupNorm, EveryVariantMatchesTheReferenceAndKeepsGroupsApart) {
+  TestExec serial;
+  for (const auto& variant : GatedGroupNormVariants())
+    for (const int64_t width : kWidths)
+      for (const int groups : {1, 2, 4})
+        for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+          SplitMix64 random(width);
+          const int64_t row = width * groups;
+          auto x = RandomFloats(random, 3 * row, 2);
+          const auto gate = RandomFloats(random, 3 * row, 4), weight = RandomFloats(random, row);
+          for (int64_t i = 0; i < width; ++i) x[i] *= 1000;  // one loud group drowns no other
+          std::vector<float> expected(x.size()), actual(x.size());
+          GatedGroupNormArgs args{{x.data(), {3, row}}, {gate.data(), {3, row}}, weight.data(),
+                                  groups, 1e-6f, rounding, {expected.data(), {3, row}}};
+          GatedGroupNormReference(args, serial.exec);
+          args.y = {actual.data(), {3, row}};
+          variant.run(args, serial.exec);
+          EXPECT_LE(RelativeError(actual, expected), Tolerance(rounding) * 2)
+              << variant.name << " width " << width << " groups " << groups;
+        }
+}
+
+TEST(RmsNorm, ARowDoesNotDependOnItsNeighboursOrOnTheTeam) {
+  SplitMix64 random(7);
+  const int64_t rows = 37, width = 100;
+  const auto x = RandomFloats(random, rows * width), weight = RandomFloats(random, width);
+  std::vector<float> whole(x.size()), single(x.size());
+  TestExec three(3), serial;
+  RmsNorm({{x.data(), {rows, 1, width}}, weight.data(), 1e-6f, Rounding::kNone,
+           {whole.data(), {rows, 1, width}}}, three.exec);
+  for (int64_t t = 0; t < rows; ++t)
+    RmsNorm({{x.data() + t * width, {1, 1, width}}, weight.data(), 1e-6f, Rounding::kNone,
+             {single.data() + t * width, {1, 1, width}}}, serial.exec);
+  EXPECT_EQ(whole, single);
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,63 @@
+#include "kernels/rope/rope.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/rope/variants.h"
+#include "kernels/testing.h"
+
+namespace sluice {
+namespace {
+
+TEST(Rope, EveryVariantMatchesTheReference) {
+  TestExec serial;
+  for (const auto& variant : RopeVariants())
+    for (const int64_t rotary : {2, 6, 16, 18, 32, 50, 64})
+      for (const RopeLayout layout : {RopeLayout::kNeox, RopeLayout::kInterleaved})
+        for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+          SplitMix64 random(rotary);
+          const int64_t width = rotary + 5, half = rotary / 2;
+          auto expected = RandomFloats(random, 3 * 2 * width);
+          auto actual = expected;
+          auto cos = RandomFloats(random, 3 * half), sin = RandomFloats(random, 3 * half);
+          const RopeTable table{{cos.data(), {3, half}}, {sin.data(), {3, half}}};
+          RopeReference({{expected.data(), {3, 2, width}}, table, layout, rounding}, serial.exec);
+          variant.run({{actual.data(), {3, 2, width}}, table, layout, rounding}, serial.exec);
+          EXPECT_LE(RelativeError(actual, expected), rounding == Rounding::kNone ? 1e-6 : 1e-3)
+              << variant.name << " rotary " << rotary;
+          for (int64_t head = 0; head < 6; ++head)  // what is not rotated passes unchanged
+            for (int64_t i = rotary; i < width; ++i)
+              EXPECT_EQ(actual[head * width + i], expected[head * width + i]);
+        }
+}
+
+TEST(RopeFrequencies, MatchPublishedNumbers) {
+  const RopeFrequencies plain = MakeRopeFrequencies(64, 6e6, nullptr);
+  EXPECT_FLOAT_EQ(plain.inverse[0], 1);
+  EXPECT_FLOAT_EQ(plain.inverse[1], 0.6140203621f);
+  EXPECT_FLOAT_EQ(plain.inverse[31], 2.71435081e-07f);
+  const YarnParams yarn{.factor = 2, .original_max_position = 131072};
+  const RopeFrequencies stretched = MakeRopeFrequencies(64, 6e6, &yarn);
+  EXPECT_FLOAT_EQ(stretched.magnitude, 1.0693147181f);
+  EXPECT_FLOAT_EQ(stretched.inverse[13], plain.inverse[13]);      // low = 13: still unchanged
+  EXPECT_FLOAT_EQ(stretched.inverse[21], plain.inverse[21] / 2);  // high = 21: stretched whole
+  EXPECT_LT(stretched.inverse[17], plain.inverse[17]);
+  EXPECT_GT(stretched.inverse[17], plain.inverse[17] / 2);
+}
+
+TEST(FillRopeTable, KeepsFullPhasePrecisionAtLongPositions) {
+  TestExec serial;
+  const RopeFrequencies frequencies = MakeRopeFrequencies(64, 6e6, nullptr);
+  std::vector<float> cos(2 * 32), sin(2 * 32);
+  const std::vector<int32_t> positions = {0, 131071};
+  FillRopeTable(frequencies, positions, Rounding::kNone,
+                {{cos.data(), {2, 32}}, {sin.data(), {2, 32}}}, serial.exec);
+  EXPECT_EQ(cos[0], 1);
+  EXPECT_EQ(sin[5], 0);
+  EXPECT_FLOAT_EQ(cos[32], static_cast<float>(std::cos(131071.0)));
+  EXPECT_FLOAT_EQ(sin[32], static_cast<float>(std::sin(131071.0)));
+}
+
+}  // namespace
+}  // namespace sluice
