@@ -25,15 +25,19 @@ struct CacheLayout {
 
   int64_t PageBytesPerLayer() const { return kPageTokens * kv_row_bytes; }
   int64_t PageBytes() const { return kv_layers * PageBytesPerLayer(); }
-  int64_t StateBytesPerLayer() const { return heads * key_dim * value_dim * 4; }
-  int64_t KeyBufferBytesPerLayer() const { return heads * block_tokens * key_dim * 4; }
+  // The parts of a slot, each rounded up to a cache line.
+  int64_t StateBytesPerLayer() const { return Lines(heads * key_dim * value_dim * 4); }
+  int64_t KeyBufferBytesPerLayer() const { return Lines(heads * block_tokens * key_dim * 4); }
   int64_t ValueBufferBytesPerLayer() const {
-    return heads * block_tokens * value_dim * DTypeBytes(value_dtype);
+    return Lines(heads * block_tokens * value_dim * DTypeBytes(value_dtype));
   }
-  int64_t SlotBytes() const {
-    return recurrent_layers *
-           (StateBytesPerLayer() + KeyBufferBytesPerLayer() + ValueBufferBytesPerLayer());
+  int64_t SlotBytesPerLayer() const {
+    return StateBytesPerLayer() + KeyBufferBytesPerLayer() + ValueBufferBytesPerLayer();
   }
+  int64_t SlotBytes() const { return recurrent_layers * SlotBytesPerLayer(); }
+
+ private:
+  static constexpr int64_t Lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 };
 
 }  // namespace sluice

@@ -24,6 +24,9 @@ class KvPagePool {
   int32_t Allocate();
   void Free(int32_t page);  // CHECKs that it was allocated
 
+  /// Zeroes a page in every layer: what a request with a numeric fault wrote must not be read again.
+  void Clear(int32_t page);
+
   /// Page 0 of a layer; page p lies p * page_stride() bytes further.
   std::byte* LayerBase(int64_t layer) const;
   int64_t page_stride() const { return layout_.PageBytesPerLayer(); }
@@ -48,6 +51,7 @@ class RecurrentPool {
   int64_t free_count() const { return static_cast<int64_t>(free_.size()); }
   int32_t Allocate();  // -1 if none is free
   void Free(int32_t slot);
+  void Clear(int32_t slot);  // zeroes it, as KvPagePool::Clear
 
   float* State(int32_t slot, int64_t layer) const;   // [heads, key_dim, value_dim]
   float* Keys(int32_t slot, int64_t layer) const;    // [heads, block_tokens, key_dim]
