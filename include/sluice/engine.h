@@ -18,9 +18,7 @@
 
 namespace sluice {
 
-namespace text {
-class Front;  // text/front.h: tokenizer and chat template
-}
+class TextFront;  // text/front.h: tokenizer and chat template
 
 /// What `Open` needs to know. Names follow the command-line flags.
 struct EngineOptions {
@@ -54,19 +52,6 @@ struct GenerateRequest {
   std::vector<int32_t> input_ids;        // not empty, each in [0, vocab_size)
   SamplingParams sampling = {};
   LogprobOptions logprobs = {};
-};
-
-struct TokenLogprob {
-  int32_t id;
-  float logprob;
-};
-
-/// Log-probabilities at one position.
-struct PositionLogprobs {
-  int32_t id = 0;
-  std::optional<float> logprob;          // none: the first position reported has no predecessor
-  std::vector<TokenLogprob> top;         // descending
-  std::vector<TokenLogprob> asked;       // in the order of LogprobOptions::token_ids
 };
 
 struct FinishReason {
@@ -145,7 +130,7 @@ class Engine {
   virtual const EngineInfo& info() const = 0;
   virtual EngineStats stats() const = 0;
   /// Tokenizer and template, or nullptr with skip_tokenizer_init or without a tokenizer.
-  virtual const text::Front* text() const = 0;
+  virtual const TextFront* text() const = 0;
 
   /// Starts a request; `callback` may be called before Submit returns, never under a lock, and
   /// must not block. Returns the request's id. Errors (nothing is called then): kInvalidArgument,

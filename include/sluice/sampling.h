@@ -43,6 +43,19 @@ struct LogprobOptions {
   bool raw = false;                    // of generated tokens: raw logits, or after processing
 };
 
+struct TokenLogprob {
+  int32_t id;
+  float logprob;                       // natural; the lowest float where the token is masked
+};
+
+/// Log-probabilities at one position.
+struct PositionLogprobs {
+  int32_t id = 0;
+  std::optional<float> logprob;        // none: the first position reported has no predecessor
+  std::vector<TokenLogprob> top;       // descending, ties by id
+  std::vector<TokenLogprob> asked;     // in the order of LogprobOptions::token_ids
+};
+
 /// Errors: kInvalidArgument with the field's name, the value and the range.
 Status ValidateSampling(const SamplingParams& sampling, int64_t vocab_size);
 Status ValidateLogprobs(const LogprobOptions& logprobs, int64_t vocab_size, int64_t prompt_length);
