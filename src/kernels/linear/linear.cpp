@@ -1,0 +1,73 @@
+#include "kernels/linear/linear.h"
+
+#include "kernels/linear/panel_product.h"
+#include "kernels/linear/reference.h"
+
+namespace sluice {
+namespace {
+
+// From so many rows on a lane may as well take rows instead of panels: weights are read again by
+// every lane, but a lane has several register blocks to amortise that over.
+constexpr int64_t kRowsWorthSplitting = 48;
+
+void RunWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
+  const int64_t rows = args.x.dim(0), panels = args.weight->panels();
+  PanelProduct whole{.x = args.x.data(),
+                     .x_stride = args.x.stride(0),
+                     .rows = rows,
+                     .weight = args.weight,
+                     .panel_begin = 0,
+                     .panel_end = panels,
+                     .bias = args.bias,
+                     .rounding = args.rounding,
+                     .y = args.y.data(),
+                     .y_stride = args.y.stride(0)};
+  const int lanes = exec.team.lanes();
+  if (rows >= kRowsWorthSplitting * lanes && panels < 4 * lanes) {
+    exec.team.ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
+      PanelProduct part = whole;
+      part.x += begin * part.x_stride;
+      part.y += begin * part.y_stride;
+      part.rows = end - begin;
+      kernel.run(part);
+    });
+    return;
+  }
+  exec.team.ParallelFor(panels, 1, [&](int64_t begin, int64_t end) {
+    PanelProduct part = whole;
+    part.panel_begin = begin;
+    part.panel_end = end;
+    kernel.run(part);
+  });
+}
+
+void LinearAvx512(const LinearArgs& args, Exec& exec) {
+  RunWith({"avx512", kAvx512, false, PanelProductAvx512}, args, exec);
+}
+void LinearAvx2(const LinearArgs& args, Exec& exec) {
+  RunWith({"avx2", kAvx2, false, PanelProductAvx2}, args, exec);
+}
+
+// clang-format off
+constexpr Variant<LinearArgs> kLinearVariants[] = {
+    // name        needs      run
+    {"avx512",     kAvx512,   LinearAvx512},
+    {"avx2",       kAvx2,     LinearAvx2},
+    {"reference",  kAnything, LinearReference},
+};
+// clang-format on
+
+}  // namespace
+
+void Linear(const LinearArgs& args, Exec& exec) {
+  CHECK_EQ(args.x.dim(1), args.weight->inputs());
+  CHECK_EQ(args.y.dim(1), args.weight->outputs());
+  CHECK_EQ(args.x.dim(0), args.y.dim(0));
+  Select(kLinearVariants, exec.machine).run(args, exec);
+}
+
+std::vector<Variant<LinearArgs>> LinearVariants() {
+  return {std::begin(kLinearVariants), std::end(kLinearVariants)};
+}
+
+}  // namespace sluice

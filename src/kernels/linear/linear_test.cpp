@@ -1,0 +1,150 @@
+#include "kernels/linear/linear.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "kernels/linear/reference.h"
+#include "kernels/testing.h"
+
+namespace sluice {
+namespace {
+
+struct Case {
+  int64_t rows, outputs, inputs;
+  std::vector<float> x, bias;
+  PackedBf16 weight;
+  Rounding rounding = Rounding::kNone;
+
+  Case(uint64_t seed, int64_t rows, int64_t outputs, int64_t inputs)
+      : rows(rows), outputs(outputs), inputs(inputs) {
+    SplitMix64 random(seed);
+    x = RandomFloats(random, rows * inputs, 1, true);
+    bias = RandomFloats(random, outputs);
+    const auto w = RandomFloats(random, outputs * inputs, 1, true);
+    weight = std::move(*PackedBf16::Allocate(outputs, inputs));
+    weight.Pack(0, View<const float, 2>(w.data(), {outputs, inputs}));
+  }
+
+  LinearArgs Args(View<float, 2> y) const {
+    return {.x = {x.data(), {rows, inputs}},
+            .weight = &weight,
+            .bias = bias.data(),
+            .rounding = rounding,
+            .bf16_inputs = true,
+            .y = y};
+  }
+
+  // Of `count` rows from `begin` on; y rows are wider than the outputs, and must stay so untouched.
+  std::vector<float> Run(const Variant<LinearArgs>& variant, int64_t begin, int64_t count,
+                         Exec& exec) const {
+    constexpr float kUntouched = 12345;
+    const int64_t stride = outputs + 3;
+    std::vector<float> wide(count * stride, kUntouched), y;
+    LinearArgs args = Args(View<float, 2>(wide.data(), {count, outputs}, {stride, 1}));
+    args.x = args.x.Rows(begin, count);
+    variant.run(args, exec);
+    for (int64_t t = 0; t < count; ++t) {
+      y.insert(y.end(), wide.begin() + t * stride, wide.begin() + t * stride + outputs);
+      for (int64_t o = outputs; o < stride; ++o) EXPECT_EQ(wide[t * stride + o], kUntouched);
+    }
+    return y;
+  }
+};
+
+std::vector<Variant<LinearArgs>> VariantsHere() {
+  std::vector<Variant<LinearArgs>> out;
+  for (const auto& variant : LinearVariants())
+    if (ThisMachine().Has(variant.needs)) out.push_back(variant);
+  return out;
+}
+
+const Variant<LinearArgs> kReference = {"reference", kAnything, LinearReference};
+
+TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
+  TestExec test;
+  SplitMix64 random(7);
+  for (int round = 0; round < 40; ++round) {
+    const int64_t rows = 1 + random.Below(round % 4 ? 20 : 130);
+    const int64_t outputs = 1 + random.Below(200), inputs = 1 + random.Below(round % 5 ? 300 : 1400);
+    Case c(round, rows, outputs, inputs);
+    const auto expected = c.Run(kReference, 0, rows, test.exec);
+    for (const auto& variant : VariantsHere()) {
+      const auto actual = c.Run(variant, 0, rows, test.exec);
+      // A chain of n fp32 additions: at most n eps relative to the sum of magnitudes, in practice its
+      // square root; products of bfloat16s are exact in fp32.
+      EXPECT_LE(RelativeError(actual, expected), 2e-6)
+          << variant.name << " " << rows << "x" << outputs << "x" << inputs << " seed " << round;
+    }
+  }
+}
+
+TEST(Linear, RoundsToTheBfloat16OfTheSum) {
+  TestExec test;
+  Case c(3, 5, 70, 100);
+  for (const auto& variant : VariantsHere()) {
+    c.rounding = Rounding::kNone;
+    auto expected = c.Run(variant, 0, 5, test.exec);
+    for (float& y : expected) y = RoundToBf16(y);
+    c.rounding = Rounding::kBf16;
+    EXPECT_EQ(c.Run(variant, 0, 5, test.exec), expected) << variant.name;
+  }
+}
+
+TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
+  TestExec test;
+  for (const int64_t inputs : {97, 640, 1100}) {
+    Case c(5, 70, 165, inputs);
+    for (const auto& variant : VariantsHere()) {
+      if (std::string_view(variant.name) == "reference") continue;
+      std::vector<float> single;
+      for (int64_t t = 0; t < c.rows; ++t) {
+        const auto y = c.Run(variant, t, 1, test.exec);
+        single.insert(single.end(), y.begin(), y.end());
+      }
+      for (int64_t count = 1; count <= c.rows; ++count) {
+        const auto y = c.Run(variant, 0, count, test.exec);
+        EXPECT_EQ(std::memcmp(y.data(), single.data(), y.size() * sizeof(float)), 0)
+            << variant.name << " rows " << count << " inputs " << inputs;
+      }
+    }
+  }
+}
+
+TEST(Linear, BitsDoNotDependOnTheNumberOfLanes) {
+  TestExec one(1), two(2), three(3);
+  for (const auto& [rows, outputs] : {std::pair{1, 300}, {9, 40}, {200, 33}, {70, 500}}) {
+    Case c(11, rows, outputs, 130);
+    for (const auto& variant : VariantsHere()) {
+      const auto expected = c.Run(variant, 0, rows, one.exec);
+      EXPECT_EQ(c.Run(variant, 0, rows, two.exec), expected) << variant.name;
+      EXPECT_EQ(c.Run(variant, 0, rows, three.exec), expected) << variant.name;
+    }
+  }
+}
+
+TEST(Linear, KeepsNotANumberInItsRowAndNothingBeyondTheInputs) {
+  TestExec test;
+  Case c(13, 9, 50, 33);
+  const auto clean = [&](const Variant<LinearArgs>& v) { return c.Run(v, 0, 9, test.exec); };
+  for (const auto& variant : VariantsHere()) {
+    const auto expected = clean(variant);
+    const float saved = c.x[4 * 33 + 7];
+    c.x[4 * 33 + 7] = std::numeric_limits<float>::quiet_NaN();
+    const auto actual = clean(variant);
+    c.x[4 * 33 + 7] = saved;
+    for (int64_t i = 0; i < 9 * 50; ++i) {
+      if (i / 50 == 4) EXPECT_TRUE(std::isnan(actual[i])) << variant.name;
+      else EXPECT_EQ(actual[i], expected[i]) << variant.name;
+    }
+  }
+}
+
+TEST(Linear, HasNothingToDoForNoRows) {
+  TestExec test;
+  Case c(17, 1, 10, 10);
+  for (const auto& variant : VariantsHere()) EXPECT_TRUE(c.Run(variant, 0, 0, test.exec).empty());
+}
+
+}  // namespace
+}  // namespace sluice

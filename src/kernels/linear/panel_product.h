@@ -1,0 +1,57 @@
+// The micro-kernel layer under every product with packed bf16 weights: rows times a range of panels,
+// on the calling thread. Dense products and experts split their work into such calls.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "formats/bf16/packed_bf16.h"
+#include "tensor/exec.h"
+
+namespace sluice {
+
+/// What is written for the 32 sums s of a panel and a row.
+enum class PanelEpilogue {
+  kStore,   // y[o] = round(s[o] + bias[o])
+  kSwiGlu,  // panels are 16 gate | 16 up: y[i] = round(round(silu(round(gate[i]))) * round(up[i]))
+};
+
+/// Sums are fp32 and their order depends on the kernel and on the matrix only: a row's bits are the
+/// same whatever the other rows, their number and the range of panels.
+struct PanelProduct {
+  const float* x;                     // row r starts at x + (row_ids ? row_ids[r] : r) * x_stride
+  int64_t x_stride;
+  const int32_t* row_ids = nullptr;   // [rows] or none: gathers rows
+  int64_t rows;
+  const PackedBf16* weight;           // its inputs() are the length of a row of x
+  int64_t panel_begin, panel_end;
+  PanelEpilogue epilogue = PanelEpilogue::kStore;
+  const float* bias = nullptr;        // [outputs] or none; kStore only
+  Rounding rounding = Rounding::kNone;
+  float* y;                           // row r starts at y + r * y_stride, output o (or i) at its o
+  int64_t y_stride;
+};
+
+/// One instruction set's kernel. `run` uses no memory but a fixed scratch of the calling thread.
+struct PanelKernel {
+  const char* name;
+  uint32_t needs;     // Feature bits
+  bool bf16_inputs;   // multiplies bfloat16 inputs only
+  void (*run)(const PanelProduct&);
+};
+
+/// Every kernel, best first; the last one needs nothing.
+std::span<const PanelKernel> PanelKernels();
+
+/// The best one for the machine; `bf16_inputs`: x holds bfloat16 values only.
+const PanelKernel& SelectPanelKernel(const Machine& machine, bool bf16_inputs);
+
+/// The calling thread's fixed scratch memory for one panel product, 2 MiB; taken from the system
+/// when the thread first asks, by that thread, so that it lies in its own memory domain.
+inline constexpr uint64_t kLaneScratchBytes = uint64_t{2} << 20;
+std::byte* LaneScratch();
+
+void PanelProductAvx2(const PanelProduct& product);
+void PanelProductAvx512(const PanelProduct& product);
+
+}  // namespace sluice
