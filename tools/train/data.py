@@ -1,0 +1,68 @@
+"""Packs conversations into rows: batch(tokenizer, seed, step, tokens) -> arrays. A function of (seed, step)."""
+import random
+
+import torch
+
+from chat import conversation
+
+# Row length: how often, in percent. Short rows train most; the long ones carry long recall.
+ROWS = {256: 46, 512: 30, 1024: 12, 2048: 12}
+TOKENS_PER_SENTENCE = 11
+
+
+def encode(tokenizer, pieces):
+    """(ids, learn): learn[i] is 1 where ids[i] is to be predicted from what stands before it."""
+    ids, learn = [], []
+    for (_, flag), encoding in zip(pieces, tokenizer.encode_batch([t for t, _ in pieces])):
+        ids += encoding.ids
+        learn += [int(flag)] * len(encoding.ids)
+    return ids, learn
+
+
+def documents(tokenizer, rng, length, total):
+    """Conversations that fit into rows of `length`, about `total` tokens of them."""
+    used = 0
+    while used < total:
+        sentences = None
+        if length >= 1024 and rng.random() < 0.5:
+            sentences = int(rng.uniform(0.2, 0.9) * length / TOKENS_PER_SENTENCE)
+        ids, learn = encode(tokenizer, conversation(rng, sentences))
+        if len(ids) <= length:
+            used += len(ids)
+            yield ids, learn
+
+
+def pack(docs, length, row_count):
+    """First fit, longest first. -> ids, targets (-1: not learnt), document, position; [rows, length]."""
+    rows = [[] for _ in range(row_count)]
+    room = [length] * row_count
+    dropped = []
+    for doc in sorted(docs, key=lambda d: -len(d[0])):
+        for r in range(row_count):
+            if len(doc[0]) <= room[r]:
+                rows[r].append(doc)
+                room[r] -= len(doc[0])
+                break
+        else:
+            dropped.append(doc)
+    ids = torch.zeros(row_count, length, dtype=torch.long)
+    targets = torch.full((row_count, length), -1)
+    document = torch.full((row_count, length), 10**6)
+    position = torch.zeros(row_count, length, dtype=torch.long)
+    for r, row in enumerate(rows):
+        at = 0
+        for d, (tokens, learn) in enumerate(row):
+            n = len(tokens)
+            t = torch.tensor(tokens)
+            ids[r, at : at + n] = t
+            targets[r, at : at + n - 1] = torch.where(torch.tensor(learn)[1:] > 0, t[1:], -1)
+            document[r, at : at + n] = d
+            position[r, at : at + n] = torch.arange(n)
+            at += n
+    return ids, targets, document, position, dropped
+
+
+def batch(tokenizer, seed, step, tokens):
+    rng = random.Random(f"{seed}|{step}")
+    length = rng.choices(list(ROWS), ROWS.values())[0]
+    return pack(list(documents(tokenizer, rng, length, tokens)), length, tokens // length)[:4]
