@@ -1,0 +1,10 @@
+// What the files of this folder share; users include gla.h.
+#pragma once
+
+#include "kernels/gla/gla.h"
+
+namespace sluice {
+
+void GlaReference(const GlaArgs& args, Exec& exec);
+
+}  // namespace sluice

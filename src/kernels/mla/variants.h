@@ -1,0 +1,10 @@
+// What the files of this folder share; users include mla.h.
+#pragma once
+
+#include "kernels/mla/mla.h"
+
+namespace sluice {
+
+void MlaReference(const MlaArgs& args, Exec& exec);
+
+}  // namespace sluice
