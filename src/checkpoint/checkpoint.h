@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,7 +37,7 @@ struct TensorInfo {
 class Checkpoint {
  public:
   /// Errors: kNotFound (no such directory, no safetensors in it), kBadCheckpoint (damage,
-  /// truncation, contradictions: the first 20, one a line), kUnsupported (dtype).
+  /// truncation, a dtype that we do not read, contradictions: the first 20, one a line).
   static Result<Checkpoint> Open(const std::string& directory);
   Checkpoint(Checkpoint&&) noexcept;
   Checkpoint& operator=(Checkpoint&&) noexcept;
@@ -54,13 +55,12 @@ class Checkpoint {
   /// Sum of all tensors' bytes.
   uint64_t data_bytes() const;
 
-  /// The mapped bytes of a tensor, valid while the Checkpoint lives. They may start at any address.
-  /// A file that shrinks while it is mapped raises SIGBUS on access: read through LoadWeights, or
-  /// inside a BusErrorScope.
-  std::span<const std::byte> Bytes(const TensorInfo& tensor) const;
-
-  /// The whole mapping of a file.
-  std::span<const std::byte> FileBytes(int file_idx) const;
+  /// Calls `use` with the mapped bytes of a tensor, which may start at any address and must be read
+  /// by the calling thread only. If the file shrank or could not be read, `use` sees zeros from
+  /// there on and its outcome is replaced by kBadCheckpoint with path and offset; the checkpoint
+  /// is then damaged, and every later call fails.
+  Status WithBytes(const TensorInfo& tensor,
+                   const std::function<Status(std::span<const std::byte>)>& use) const;
 
   /// OK if no file has changed (size or modification time) since Open.
   Status CheckUnchanged() const;

@@ -3,16 +3,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 
 namespace sluice {
 
-/// Not thread-safe; LoadWeights calls it from one lane at a time.
+/// Not thread-safe; LoadWeights calls it from one thread at a time.
 class LoadProgress {
  public:
   enum class Form { kAuto, kBar, kLines, kSilent };  // kAuto looks at standard error
 
+  /// `title` says what is loaded. The clock starts here.
   explicit LoadProgress(std::string title, Form form = Form::kAuto);
   /// Ends a bar that has not come to 100 %, so that the next message starts on its own line.
   ~LoadProgress();
@@ -21,10 +21,9 @@ class LoadProgress {
 
   void Update(uint64_t bytes_done, uint64_t bytes_total);
 
-  /// Where the text goes; standard error and the log unless a test says otherwise.
-  std::function<void(const std::string&)> write;
-
  private:
+  void DrawBar(uint64_t done, uint64_t total, double elapsed_s) const;
+
   const std::string title_;
   Form form_;
   double started_s_;

@@ -36,7 +36,7 @@ struct SafetensorsHeader {
 
 /// Reads the header from the first bytes of a file of `file_bytes` bytes; `prefix` must hold the
 /// whole header (8 + SafetensorsPrefixBytes) or the whole file. `path` is for messages.
-/// Errors: kBadCheckpoint, kUnsupported (dtype), naming path, tensor, range found and allowed.
+/// Errors: kBadCheckpoint, naming path, tensor, what was found and what is allowed.
 Result<SafetensorsHeader> ParseSafetensors(std::span<const std::byte> prefix, uint64_t file_bytes,
                                            const std::string& path);
 

@@ -144,7 +144,8 @@ Status CheckWeights(const Checkpoint& checkpoint, std::span<const WeightRow> row
 struct LoadOptions {
   /// Refuse NaN and infinite values, naming tensor and element. Reads each tensor twice.
   bool refuse_non_finite = true;
-  /// Bytes placed so far and in all; called by one lane at a time, the last time with done == total.
+  /// Bytes placed so far and in all: about ten times a second from a thread of its own while the
+  /// load runs, and after it with done == total.
   std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;
 };
 
