@@ -1,0 +1,16 @@
+#include <immintrin.h>
+
+#include "kernels/moe/combine.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx2.inc"
+
+#include "kernels/moe/combine.inc"
+
+}  // namespace
+
+void CombineRowsAvx2(const CombineArgs& args) { RunCombine(args); }
+
+}  // namespace sluice

@@ -1,0 +1,68 @@
+#include "kernels/moe/expert_groups.h"
+
+#include <algorithm>
+
+namespace sluice {
+namespace {
+
+// A panel's cost in row units: reading its weights from memory takes about as long as multiplying
+// this many rows with it (16 bytes of weights a cycle of 32 FMAs against some 4 bytes from DRAM).
+constexpr int64_t kPanelReadRows = 16;
+
+int64_t PanelCost(const ExpertGroup& group) { return std::max(group.rows, kPanelReadRows); }
+
+// Calls function(group, panel_begin, panel_end) for lane's share of all groups' panels.
+template <class Weight, class F>
+void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane, int lanes,
+                  F&& function) {
+  int64_t total = 0;
+  for (const ExpertGroup& group : groups) total += PanelCost(group) * weight(group).panels();
+  const int64_t begin = total * lane / lanes, end = total * (lane + 1) / lanes;
+  int64_t at = 0;
+  for (const ExpertGroup& group : groups) {
+    const int64_t cost = PanelCost(group), panels = weight(group).panels();
+    const auto cut = [&](int64_t position) {  // rounded, and the same for both neighbours
+      return std::clamp((position - at + cost / 2) / cost, int64_t{0}, panels);
+    };
+    const int64_t panel_begin = begin <= at ? 0 : cut(begin);
+    const int64_t panel_end = end >= at + cost * panels ? panels : end <= at ? 0 : cut(end);
+    if (panel_begin < panel_end) function(group, panel_begin, panel_end);
+    at += cost * panels;
+  }
+}
+
+}  // namespace
+
+void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
+  ForEachShare(
+      args.groups, [](const ExpertGroup& g) -> const PackedBf16& { return g.weights->gate_up(); },
+      lane, team.lanes(), [&](const ExpertGroup& group, int64_t begin, int64_t end) {
+        args.kernel->run({.x = args.x.data(),
+                          .x_stride = args.x.stride(0),
+                          .row_ids = group.row_ids,
+                          .rows = group.rows,
+                          .weight = &group.weights->gate_up(),
+                          .panel_begin = begin,
+                          .panel_end = end,
+                          .epilogue = PanelEpilogue::kSwiGlu,
+                          .rounding = args.rounding,
+                          .y = args.intermediate + group.row_begin * args.intermediate_stride,
+                          .y_stride = args.intermediate_stride});
+      });
+  team.Barrier();
+  ForEachShare(
+      args.groups, [](const ExpertGroup& g) -> const PackedBf16& { return g.weights->down(); },
+      lane, team.lanes(), [&](const ExpertGroup& group, int64_t begin, int64_t end) {
+        args.kernel->run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
+                          .x_stride = args.intermediate_stride,
+                          .rows = group.rows,
+                          .weight = &group.weights->down(),
+                          .panel_begin = begin,
+                          .panel_end = end,
+                          .rounding = args.rounding,
+                          .y = args.out.row(group.row_begin),
+                          .y_stride = args.out.stride(0)});
+      });
+}
+
+}  // namespace sluice

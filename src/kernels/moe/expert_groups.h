@@ -1,0 +1,36 @@
+// Gated feed-forward layers over groups of rows: what experts, the shared expert and a dense layer
+// have in common.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/linear/panel_product.h"
+#include "kernels/moe/moe.h"
+
+namespace sluice {
+
+/// The rows of one expert. They lie one after another in the intermediate and output buffers.
+struct ExpertGroup {
+  const ExpertWeights* weights;
+  const int32_t* row_ids;  // [rows] rows of x, or none: the first `rows` rows
+  int64_t rows;            // > 0
+  int64_t row_begin;       // of the buffers
+};
+
+struct ExpertGroupsArgs {
+  std::span<const ExpertGroup> groups;
+  View<const float, 2> x;
+  float* intermediate;         // [rows of all groups, intermediate_stride]
+  int64_t intermediate_stride;  // >= every group's intermediate width rounded up to 16
+  View<float, 2> out;          // [rows of all groups, hidden]
+  Rounding rounding;
+  const PanelKernel* kernel;
+};
+
+/// One lane's share; every lane of the team calls it inside Team::Run. Two phases (gate and up;
+/// down), each cut evenly over the lanes along all experts' panels laid end to end, with a barrier
+/// between them. The caller needs another one before it reads `out`.
+void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane);
+
+}  // namespace sluice

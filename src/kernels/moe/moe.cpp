@@ -1,0 +1,49 @@
+#include "kernels/moe/moe.h"
+
+#include <algorithm>
+
+#include "kernels/moe/epmoe.h"
+#include "kernels/moe/expert_groups.h"
+
+namespace sluice {
+namespace {
+
+int64_t PaddedIntermediate(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }
+
+}  // namespace
+
+Result<MoeBackend> ParseMoeBackend(std::string_view name) {
+  if (name == "auto") return MoeBackend::kAuto;
+  if (name == "epmoe") return MoeBackend::kEpmoe;
+  return ParamError(Code::kInvalidArgument, "moe-backend",
+                    "moe-backend is {}, allowed are auto, epmoe", Quoted(name));
+}
+
+void Moe(const MoeArgs& args, MoeBackend, Exec& exec) {  // one back end so far: auto is epmoe
+  const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1), top_k = args.ids.dim(1);
+  CHECK(args.ids.dim(0) == tokens && args.weights.dim(0) == tokens && args.y.dim(0) == tokens);
+  CHECK(args.weights.dim(1) == top_k && args.y.dim(1) == hidden && !args.experts->empty());
+  CHECK(args.experts->front().hidden() == hidden);
+  CHECK(!args.shared || args.shared->hidden() == hidden);
+  if (tokens > 0) Epmoe(args, exec);
+}
+
+void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
+  const int64_t tokens = args.x.dim(0);
+  CHECK(args.x.dim(1) == args.weights->hidden() && args.y.dim(1) == args.x.dim(1));
+  CHECK_EQ(args.y.dim(0), tokens);
+  if (tokens == 0) return;
+  Arena::Scope scope(exec.scratch);
+  const ExpertGroup group{args.weights, nullptr, tokens, 0};
+  const int64_t stride = PaddedIntermediate(args.weights->intermediate());
+  const ExpertGroupsArgs groups{.groups = {&group, 1},
+                                .x = args.x,
+                                .intermediate = exec.scratch.Allocate<float>(tokens * stride),
+                                .intermediate_stride = stride,
+                                .out = args.y,
+                                .rounding = args.rounding,
+                                .kernel = &SelectPanelKernel(exec.machine, args.bf16_inputs)};
+  exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });
+}
+
+}  // namespace sluice

@@ -1,0 +1,242 @@
+#include "kernels/moe/moe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "kernels/linear/panel_product.h"
+#include "kernels/testing.h"
+
+namespace sluice {
+namespace {
+
+// Relative 2-norm of the error of a row against the reference that rounds at the same points: where
+// a sum lies near a rounding border, fp32 and double fall on different sides, which costs some 2e-3.
+// Without rounding the error is that of fp32 chains.
+constexpr double kRoundedTolerance = 8e-3, kExactTolerance = 5e-6;
+
+struct Shape {
+  int64_t tokens, experts, hidden, intermediate, top_k, shared;  // shared: its width, 0: none
+};
+
+ExpertWeights RandomExpert(SplitMix64& random, int64_t hidden, int64_t intermediate) {
+  ExpertWeights expert = std::move(*ExpertWeights::Allocate(hidden, intermediate));
+  const float in = 1 / std::sqrt(static_cast<float>(hidden));
+  const float middle = 1 / std::sqrt(static_cast<float>(intermediate));
+  const auto gate = RandomFloats(random, intermediate * hidden, in, true);
+  const auto up = RandomFloats(random, intermediate * hidden, in, true);
+  const auto down = RandomFloats(random, hidden * intermediate, middle, true);
+  expert.PackGate(View<const float, 2>(gate.data(), {intermediate, hidden}));
+  expert.PackUp(View<const float, 2>(up.data(), {intermediate, hidden}));
+  expert.PackDown(View<const float, 2>(down.data(), {hidden, intermediate}));
+  return expert;
+}
+
+struct Case {
+  Shape s;
+  std::vector<ExpertWeights> experts;
+  ExpertWeights shared;
+  std::vector<float> x, weights;
+  std::vector<int32_t> ids;
+  Rounding rounding = Rounding::kBf16;
+
+  Case(uint64_t seed, Shape shape) : s(shape) {
+    SplitMix64 random(seed);
+    for (int64_t e = 0; e < s.experts; ++e)
+      experts.push_back(RandomExpert(random, s.hidden, s.intermediate));
+    if (s.shared) shared = RandomExpert(random, s.hidden, s.shared);
+    x = RandomFloats(random, s.tokens * s.hidden, 1, true);
+    for (int64_t t = 0; t < s.tokens; ++t) {
+      std::vector<int32_t> order(s.experts);
+      std::iota(order.begin(), order.end(), 0);
+      for (int64_t j = 0; j < s.top_k; ++j) {
+        std::swap(order[j], order[j + random.Below(s.experts - j)]);
+        ids.push_back(order[j]);
+        weights.push_back(static_cast<float>(random.Uniform()));
+      }
+    }
+  }
+
+  MoeArgs Args(std::vector<float>& y, int64_t begin, int64_t count) const {
+    y.assign(count * s.hidden, -1);
+    return {.x = {x.data() + begin * s.hidden, {count, s.hidden}},
+            .ids = {ids.data() + begin * s.top_k, {count, s.top_k}},
+            .weights = {weights.data() + begin * s.top_k, {count, s.top_k}},
+            .experts = &experts,
+            .shared = s.shared ? &shared : nullptr,
+            .rounding = rounding,
+            .bf16_inputs = true,
+            .y = {y.data(), {count, s.hidden}}};
+  }
+
+  std::vector<float> Run(Exec& exec, int64_t begin, int64_t count) const {
+    std::vector<float> y;
+    Moe(Args(y, begin, count), MoeBackend::kAuto, exec);
+    return y;
+  }
+  std::vector<float> Run(Exec& exec) const { return Run(exec, 0, s.tokens); }
+
+  std::vector<float> Reference(Exec& exec) const {
+    std::vector<float> y;
+    MoeReference(Args(y, 0, s.tokens), exec);
+    return y;
+  }
+};
+
+// The machine limited to each kernel that it has.
+std::vector<std::pair<std::string, Machine>> MachinesHere() {
+  std::vector<std::pair<std::string, Machine>> out;
+  for (const char* isa : {"avx2", "avx512", "amx"})
+    if (auto machine = LimitedMachine(isa); machine.ok()) out.emplace_back(isa, *machine);
+  return out;
+}
+
+class On {  // a test's team on a limited machine
+ public:
+  explicit On(const Machine& machine, int lanes = 2)
+      : machine_(machine), test_(lanes), exec{test_.exec.team, machine_, test_.exec.scratch} {}
+
+ private:
+  Machine machine_;
+  TestExec test_;
+
+ public:
+  Exec exec;
+};
+
+void ExpectMatchesReference(const Case& c, const std::string& what) {
+  for (const auto& [isa, machine] : MachinesHere()) {
+    On on(machine);
+    const auto actual = c.Run(on.exec), expected = c.Reference(on.exec);
+    for (int64_t t = 0; t < c.s.tokens; ++t) {
+      const auto row = [&](const std::vector<float>& y) {
+        return std::vector<float>(y.begin() + t * c.s.hidden, y.begin() + (t + 1) * c.s.hidden);
+      };
+      EXPECT_LE(RelativeError(row(actual), row(expected)),
+                c.rounding == Rounding::kBf16 ? kRoundedTolerance : kExactTolerance)
+          << what << " " << isa << " row " << t;
+    }
+  }
+}
+
+TEST(Moe, MatchesTheReferenceOnRaggedShapes) {
+  // clang-format off
+  const Shape shapes[] = {
+      // tokens experts hidden intermediate top_k shared
+      {1,       4,      64,    32,          2,    32},
+      {3,       5,      33,    7,           1,    0},    // k = 1, no shared expert
+      {7,       3,      70,    50,          3,    20},   // k = E, a narrower shared expert
+      {40,      6,      96,    48,          2,    100},  // a wider one
+      {130,     9,      40,    33,          4,    17},
+      {2,       1,      1,     1,           1,    1},
+  };
+  // clang-format on
+  for (const Shape& shape : shapes)
+    for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+      Case c(shape.tokens, shape);
+      c.rounding = rounding;
+      ExpectMatchesReference(c, std::to_string(shape.tokens) + " tokens");
+    }
+}
+
+TEST(Moe, TakesAllRowsToOneExpertAndDuplicateIds) {
+  Case c(1, {20, 8, 48, 40, 2, 16});
+  std::fill(c.ids.begin(), c.ids.end(), 5);
+  ExpectMatchesReference(c, "one expert");
+}
+
+TEST(Moe, TakesZeroAndHugeWeights) {
+  Case c(2, {6, 4, 48, 40, 2, 16});
+  for (size_t i = 0; i < c.weights.size(); ++i) c.weights[i] = i % 2 ? 0.0f : 1e30f;
+  ExpectMatchesReference(c, "huge");
+}
+
+TEST(Moe, HasNothingToDoForNoTokens) {
+  TestExec test;
+  EXPECT_TRUE(Case(3, {0, 4, 32, 16, 2, 16}).Run(test.exec).empty());
+}
+
+TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
+  Case c(4, {41, 7, 75, 37, 3, 24});
+  for (const auto& [isa, machine] : MachinesHere()) {
+    On one(machine, 1), two(machine, 2), three(machine, 3);
+    const auto all = c.Run(one.exec);
+    EXPECT_EQ(c.Run(two.exec), all) << isa;
+    EXPECT_EQ(c.Run(three.exec), all) << isa;
+    for (int64_t t = 0; t < c.s.tokens; ++t) {
+      const auto single = c.Run(two.exec, t, 1);
+      EXPECT_TRUE(std::equal(single.begin(), single.end(), all.begin() + t * c.s.hidden))
+          << isa << " row " << t;
+    }
+    const auto tail = c.Run(three.exec, 13, 28);
+    EXPECT_TRUE(std::equal(tail.begin(), tail.end(), all.begin() + 13 * c.s.hidden)) << isa;
+  }
+}
+
+TEST(Moe, KeepsNotANumberInItsToken) {
+  Case c(5, {12, 4, 48, 40, 2, 16}), dirty = c;
+  dirty.x[7 * 48 + 3] = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& [isa, machine] : MachinesHere()) {
+    On on(machine);
+    const auto clean = c.Run(on.exec), out = dirty.Run(on.exec);
+    for (int64_t i = 0; i < 12 * 48; ++i) {
+      if (i / 48 == 7) EXPECT_TRUE(std::isnan(out[i])) << isa;
+      else EXPECT_EQ(out[i], clean[i]) << isa;
+    }
+  }
+}
+
+TEST(Moe, TakesNoMoreScratchThanItSays) {
+  for (const Shape shape : {Shape{1, 1, 1, 1, 1, 1}, {17, 5, 65, 33, 3, 47}, {64, 40, 32, 16, 8, 0}}) {
+    Case c(6, shape);
+    const uint64_t bytes = MoeScratchBytes(shape.tokens, shape.top_k, shape.hidden,
+                                           std::max(shape.intermediate, shape.shared), shape.experts);
+    TestExec test(2);
+    c.Run(test.exec);
+    EXPECT_LE(test.exec.scratch.used_max(), bytes);
+    EXPECT_EQ(test.exec.scratch.used(), 0u);
+  }
+}
+
+TEST(DenseFfn, IsTheSharedExpertAlone) {
+  // A mixture whose routed weights are zero adds nothing but zeros to the shared expert.
+  Case c(7, {9, 2, 70, 30, 1, 90});
+  std::fill(c.weights.begin(), c.weights.end(), 0.0f);
+  for (const auto& [isa, machine] : MachinesHere()) {
+    On on(machine);
+    std::vector<float> y;
+    const MoeArgs args = c.Args(y, 0, 9);
+    DenseFfn({args.x, &c.shared, c.rounding, true, args.y}, on.exec);
+    EXPECT_LE(on.exec.scratch.used_max(), MoeScratchBytes(9, 1, 70, 90, 1));
+    EXPECT_EQ(y, c.Run(on.exec)) << isa;
+  }
+}
+
+TEST(ExpertWeights, ALayerHoldsSeparateExpertsInOneAllocation) {
+  auto layer = ExpertWeights::AllocateLayer(3, 40, 20);
+  ASSERT_TRUE(layer.ok());
+  for (int64_t e = 0; e < 3; ++e) {
+    const std::vector<float> ones(40 * 20, static_cast<float>(e + 1));
+    (*layer)[e].PackGate(View<const float, 2>(ones.data(), {20, 40}));
+    (*layer)[e].PackUp(View<const float, 2>(ones.data(), {20, 40}));
+    (*layer)[e].PackDown(View<const float, 2>(ones.data(), {40, 20}));
+  }
+  for (int64_t e = 0; e < 3; ++e) {
+    const ExpertWeights& expert = (*layer)[e];
+    EXPECT_EQ(expert.gate_up().At(0, 39), e + 1);                  // gate 0
+    EXPECT_EQ(expert.gate_up().At(16 + 32 + 3, 0), e + 1);         // up 19
+    EXPECT_EQ(expert.gate_up().At(32 + 4, 0), 0);                  // gate 20: padding
+    EXPECT_EQ(expert.down().At(39, 19), e + 1);
+    EXPECT_EQ(expert.bytes(), expert.gate_up().bytes() + expert.down().bytes());
+  }
+}
+
+TEST(MoeBackend, IsNamedOrRefused) {
+  EXPECT_EQ(*ParseMoeBackend("auto"), MoeBackend::kAuto);
+  EXPECT_EQ(*ParseMoeBackend("epmoe"), MoeBackend::kEpmoe);
+  EXPECT_THAT(ParseMoeBackend("fast").status().message(), testing::HasSubstr("auto, epmoe"));
+}
+
+}  // namespace
+}  // namespace sluice

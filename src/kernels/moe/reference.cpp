@@ -1,0 +1,53 @@
+#include <cmath>
+#include <vector>
+
+#include "kernels/moe/moe.h"
+
+namespace sluice {
+namespace {
+
+double Round(double x, Rounding rounding) {
+  return rounding == Rounding::kBf16 ? RoundToBf16(static_cast<float>(x)) : x;
+}
+
+double Dot(const PackedBf16& weight, int64_t output, const double* x) {
+  double sum = 0;
+  for (int64_t i = 0; i < weight.inputs(); ++i) sum += x[i] * weight.At(output, i);
+  return sum;
+}
+
+// E(x) of the contract.
+std::vector<double> Expert(const ExpertWeights& expert, const double* x, Rounding rounding) {
+  std::vector<double> middle(expert.intermediate()), out(expert.hidden());
+  for (int64_t i = 0; i < expert.intermediate(); ++i) {
+    const int64_t output = i / 16 * 32 + i % 16;  // 16 gate | 16 up
+    const double gate = Round(Dot(expert.gate_up(), output, x), rounding);
+    const double up = Round(Dot(expert.gate_up(), output + 16, x), rounding);
+    middle[i] = Round(Round(gate / (1 + std::exp(-gate)), rounding) * up, rounding);
+  }
+  for (int64_t o = 0; o < expert.hidden(); ++o)
+    out[o] = Round(Dot(expert.down(), o, middle.data()), rounding);
+  return out;
+}
+
+}  // namespace
+
+void MoeReference(const MoeArgs& args, Exec&) {
+  const int64_t hidden = args.x.dim(1);
+  for (int64_t t = 0; t < args.x.dim(0); ++t) {
+    const std::vector<double> x(args.x.row(t), args.x.row(t) + hidden);
+    std::vector<double> sum(hidden);
+    for (int64_t j = 0; j < args.ids.dim(1); ++j) {
+      const auto e = Expert((*args.experts)[args.ids(t, j)], x.data(), args.rounding);
+      for (int64_t h = 0; h < hidden; ++h) sum[h] += double{args.weights(t, j)} * e[h];
+    }
+    for (double& s : sum) s = Round(s, args.rounding);
+    if (args.shared) {
+      const auto e = Expert(*args.shared, x.data(), args.rounding);
+      for (int64_t h = 0; h < hidden; ++h) sum[h] = Round(sum[h] + e[h], args.rounding);
+    }
+    for (int64_t h = 0; h < hidden; ++h) args.y(t, h) = static_cast<float>(sum[h]);
+  }
+}
+
+}  // namespace sluice

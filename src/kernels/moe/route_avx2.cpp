@@ -1,0 +1,19 @@
+#include <immintrin.h>
+
+#include <algorithm>
+
+#include "kernels/linear/panel_product.h"
+#include "kernels/moe/route_variants.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx2.inc"
+
+#include "kernels/moe/route_scores.inc"
+
+}  // namespace
+
+void RouteAvx2(const RouteArgs& args, Exec& exec) { RunRoute(args, exec); }
+
+}  // namespace sluice
