@@ -57,6 +57,7 @@ struct ModelInfo {
   uint64_t weight_bytes = 0;         // packed, in memory
   uint64_t parameters = 0;
   uint64_t active_parameters = 0;    // touched by one token
+  std::vector<int32_t> eos_token_ids;  // config.json's; generation_config.json may name more
   Rounding rounding = Rounding::kBf16;
 };
 

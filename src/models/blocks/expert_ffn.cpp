@@ -1,0 +1,101 @@
+#include "models/blocks/expert_ffn.h"
+
+#include <algorithm>
+
+#include "base/trace.h"
+
+namespace sluice {
+namespace {
+
+void TapRouting(const ExpertFfnCall& call, View<const int32_t, 2> ids, View<const float, 2> weights,
+                View<const float, 2> scores) {
+  std::vector<float> as_floats(static_cast<size_t>(ids.dim(0) * ids.dim(1)));
+  for (size_t i = 0; i < as_floats.size(); ++i) as_floats[i] = static_cast<float>(ids.data()[i]);
+  (*call.tap)("router_ids", call.layer, {as_floats.data(), {ids.dim(0), ids.dim(1)}});
+  (*call.tap)("router_weights", call.layer, weights);
+  (*call.tap)("router_scores", call.layer, scores);
+}
+
+}  // namespace
+
+void AddDenseFfnRows(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
+                     WeightPlaces& places) {
+  const int64_t hidden = c.hidden, intermediate = c.dense_intermediate;
+  places.Before([=]() -> Status {
+    TRY(w->shared, ExpertWeights::Allocate(hidden, intermediate));
+    return {};
+  });
+  places.Expert(prefix, hidden, intermediate, &w->shared);
+}
+
+void AddExpertFfnRows(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
+                      WeightPlaces& places) {
+  places.FloatMatrix(prefix + "gate.weight", c.experts, c.hidden, &w->gate);
+  const int64_t experts = c.experts;
+  places.Row({.name = prefix + "gate.expert_bias",
+              .aliases = {prefix + "gate.e_score_correction_bias"},
+              .shape = {experts},
+              .required = c.bias_required,
+              .dummy = DummyInit::Zeros(),
+              .place = [=](const TensorData& data) {
+                w->bias.resize(static_cast<size_t>(experts));
+                data.ToFloat(0, experts, w->bias.data());
+                return Status();
+              }});
+  // The experts' addresses must exist before their rows do; their memory comes with Before.
+  w->experts.resize(static_cast<size_t>(experts));
+  places.Before([=, hidden = c.hidden, intermediate = c.intermediate]() -> Status {
+    TRY(auto layer, ExpertWeights::AllocateLayer(experts, hidden, intermediate));
+    std::move(layer.begin(), layer.end(), w->experts.begin());
+    return {};
+  });
+  for (int64_t e = 0; e < experts; ++e)
+    places.Expert(prefix + "experts." + std::to_string(e) + ".", c.hidden, c.intermediate,
+                  &w->experts[e]);
+  if (c.shared_intermediate > 0) {
+    places.Before([=, hidden = c.hidden, intermediate = c.shared_intermediate]() -> Status {
+      TRY(w->shared, ExpertWeights::Allocate(hidden, intermediate));
+      return {};
+    });
+    places.Expert(prefix + "shared_experts.", c.hidden, c.shared_intermediate, &w->shared);
+  }
+}
+
+void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
+  const ExpertFfnConfig& c = call.config;
+  const ExpertFfnWeights& w = call.weights;
+  const int64_t rows = call.x.dim(0);
+  const bool bf16 = c.rounding == Rounding::kBf16;
+  if (call.dense) {
+    const trace::Span span("ffn.dense");
+    DenseFfn({call.x, &w.shared, c.rounding, bf16, call.delta}, exec);
+    return;
+  }
+  Arena::Scope scope(exec.scratch);
+  View<int32_t, 2> ids = exec.scratch.Matrix<int32_t>(rows, c.top_k);
+  View<float, 2> weights = exec.scratch.Matrix<float>(rows, c.top_k);
+  View<float, 2> scores;
+  if (call.tap) scores = exec.scratch.Matrix<float>(rows, c.experts);
+  {
+    const trace::Span span("ffn.route");
+    Route({.x = call.x, .gate = {w.gate.data(), {c.experts, c.hidden}},
+           .bias = w.bias.empty() ? nullptr : w.bias.data(), .score = c.score,
+           .n_group = c.n_group, .topk_group = c.topk_group, .renormalize = c.renormalize,
+           .scaling = c.scaling, .ids = ids, .weights = weights, .scores = scores}, exec);
+  }
+  if (call.tap) TapRouting(call, ids, weights, scores);
+  const trace::Span span("ffn.moe");
+  Moe({.x = call.x, .ids = ids, .weights = weights, .experts = &w.experts,
+       .shared = c.shared_intermediate > 0 ? &w.shared : nullptr, .rounding = c.rounding,
+       .bf16_inputs = bf16, .y = call.delta}, c.backend, exec);
+}
+
+uint64_t ExpertFfnScratchBytes(const ExpertFfnConfig& c, int64_t rows) {
+  const int64_t routing = rows * (2 * c.top_k + c.experts) * 4 + 3 * 64;
+  const int64_t widest =
+      std::max({c.dense_intermediate, c.intermediate, c.shared_intermediate});
+  return static_cast<uint64_t>(routing) +
+         MoeScratchBytes(rows, c.top_k, c.hidden, widest, c.experts);
+}
+
+}  // namespace sluice

@@ -1,0 +1,140 @@
+#include "models/registry.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "checkpoint/model_path.h"
+#include "checkpoint/progress.h"
+#include "models/bailing_hybrid.h"
+
+namespace sluice {
+namespace {
+
+/// A model whose memory is not allocated yet, with its table.
+struct Blueprint {
+  std::unique_ptr<Model> model;
+  WeightPlaces* places;
+  IgnoreName ignore;
+};
+
+template <class Family, class Config>
+Result<Blueprint> MakeBlueprint(const JsonObject& json, Rounding rounding, MoeBackend backend) {
+  TRY(Config config, Config::Read(json, rounding, backend));
+  auto model = std::make_unique<Family>(std::move(config));
+  Family* family = model.get();
+  return Blueprint{std::move(model), &family->places(),
+                   [family](std::string_view name) { return family->Ignores(name); }};
+}
+
+struct FamilyRow {
+  std::string_view architecture;
+  Result<Blueprint> (*make)(const JsonObject&, Rounding, MoeBackend);
+};
+
+// Sorted by name. Dispatch is on config.json's "architectures": model_type is shared by families
+// that compute differently.
+constexpr FamilyRow kFamilies[] = {
+    {"BailingMoeV2_5ForCausalLM", MakeBlueprint<BailingHybrid, BailingHybridConfig>},
+};
+
+Result<Rounding> ChooseRounding(const std::string& dtype, const JsonObject& json) {
+  std::string name = dtype;
+  if (name == "auto") {
+    TRY(name, json.String("torch_dtype", "bfloat16"));
+    if (json.Has("dtype")) {
+      TRY(name, json.String("dtype"));
+    }
+  }
+  if (name == "bfloat16" || name == "bf16") return Rounding::kBf16;
+  if (name == "float32" || name == "float") return Rounding::kNone;
+  if (dtype == "auto" && (name == "float16" || name == "half")) return Rounding::kBf16;
+  return ParamError(Code::kUnsupported, "dtype",
+                    "dtype is {}, this build supports auto, bfloat16, float32", Quoted(name));
+}
+
+Result<Blueprint> ReadBlueprint(const ModelLoadOptions& options, const ModelPath& path) {
+  TRY(const JsonObject json, ReadModelConfig(path.config_path, options.config_overrides));
+  TRY(const std::vector<std::string> names, json.Strings("architectures"));
+  TRY(const Rounding rounding, ChooseRounding(options.dtype, json));
+  for (const std::string& name : names)
+    for (const FamilyRow& family : kFamilies)
+      if (name == family.architecture) return family.make(json, rounding, options.moe_backend);
+  std::string supported;
+  for (const FamilyRow& family : kFamilies) {
+    if (!supported.empty()) supported += ", ";
+    supported += family.architecture;
+  }
+  return ParamError(Code::kUnsupported, "architectures",
+                    "{}: architectures is {}, this build supports {}", path.config_path,
+                    names.empty() ? "absent" : Quoted(names[0]), supported);
+}
+
+Status CheckMemory(const WeightPlaces& places) {
+  const uint64_t available = MemoryAvailableBytes();
+  if (places.bytes() <= available) return {};
+  return Error(Code::kOutOfMemory, "the weights need {}, this machine has {} available",
+               FormatBytes(places.bytes()), FormatBytes(available));
+}
+
+}  // namespace
+
+std::vector<std::string> SupportedArchitectures() {
+  std::vector<std::string> out;
+  for (const FamilyRow& family : kFamilies) out.emplace_back(family.architecture);
+  return out;
+}
+
+Result<ModelDescription> DescribeModel(const ModelLoadOptions& options) {
+  TRY(const ModelPath path, ResolveModelPath(options.model_path));
+  TRY(Blueprint blueprint, ReadBlueprint(options, path));
+  ModelDescription out{.info = blueprint.model->info(),
+                       .cache = blueprint.model->cache_layout(),
+                       .tensors = blueprint.places->rows(),
+                       .config_path = path.config_path,
+                       .directory = path.directory,
+                       .has_weights = path.has_weights};
+  for (WeightRow& row : out.tensors) row.place = nullptr;
+  return out;
+}
+
+Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& team) {
+  TRY(const ModelPath path, ResolveModelPath(options.model_path));
+  const bool dummy = options.load_format == "dummy";
+  if (!dummy && options.load_format != "auto" && options.load_format != "safetensors")
+    return ParamError(Code::kUnsupported, "load-format",
+                      "load-format is {}, this build supports auto, safetensors, dummy",
+                      Quoted(options.load_format));
+  RETURN_IF_ERROR(CheckLoadFormat(path, dummy));
+  TRY(Blueprint blueprint, ReadBlueprint(options, path));
+
+  std::optional<Checkpoint> checkpoint;
+  std::unique_ptr<WeightSource> source;
+  if (dummy) {
+    source = DummySource(options.dummy_seed);
+  } else {
+    TRY(checkpoint, Checkpoint::Open(path.directory));
+    source = CheckpointSource(*checkpoint);
+  }
+  RETURN_IF_ERROR(source->Check(blueprint.places->rows(), blueprint.ignore));
+  RETURN_IF_ERROR(CheckMemory(*blueprint.places));
+  RETURN_IF_ERROR(blueprint.places->Allocate());
+  const double start = MonotonicSeconds();
+  LoadProgress progress("loading " + path.name, options.show_progress
+                                                    ? LoadProgress::Form::kAuto
+                                                    : LoadProgress::Form::kSilent);
+  RETURN_IF_ERROR(LoadWeights(*source, blueprint.places->rows(), team,
+                              {.refuse_non_finite = !dummy,
+                               .progress = [&](uint64_t done, uint64_t total) {
+                                 progress.Update(done, total);
+                               }}));
+  const ModelInfo& info = blueprint.model->info();
+  log::Info("{}: {} parameters ({} active), {} of weights in {:.1f} s", path.name,
+            FormatCount(info.parameters), FormatCount(info.active_parameters),
+            FormatBytes(info.weight_bytes), MonotonicSeconds() - start);
+  blueprint.places->rows().clear();  // 58,000 closures for the largest geometry
+  return std::move(blueprint.model);
+}
+
+}  // namespace sluice
