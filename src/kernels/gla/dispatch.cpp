@@ -8,6 +8,8 @@ namespace {
 // Best first; the last row suits every machine.
 const Variant<GlaArgs> kGlaVariants[] = {
     // name       needs      run
+    {"avx512",    kAvx512,   GlaAvx512},
+    {"avx2",      kAvx2,     GlaAvx2},
     {"reference", kAnything, GlaReference},
 };
 // clang-format on

@@ -157,9 +157,11 @@ double OutError(const Request& r, const Expected& expected) {
   return HeadError(r.out.data(), expected.out.data(), r.length, r.shape.heads, r.shape.value_dim);
 }
 
-// fp32 chains of at most 64 + key_dim products, and one rounding of the state a block.
-constexpr double kOutTolerance = 4e-6;
-constexpr double kStateTolerance = 2e-6;
+// Largest error over the largest magnitude of a head. Outputs: fp32 chains of at most 64 + key_dim
+// products, and a lone token's q . k may cancel. State: 64 products a block and one rounding of the
+// state a block, which decays with it.
+constexpr double kOutTolerance = 1e-5;
+constexpr double kStateTolerance = 1e-6;
 
 TEST(Gla, EveryVariantMatchesTheRecurrenceOnOddShapes) {
   const Shape shapes[] = {{1, 24, 24},
@@ -206,7 +208,8 @@ TEST(Gla, ChunkingBatchAndLanesChangeNoBit) {
     }
     for (int64_t chunk : {1, 7, 64, 100, 1000, 1 << 20})
       for (int lanes : {1, 2, 3}) {
-        if (chunk == 1 && lanes == 3) continue;
+        if (chunk != 100 && (chunk + lanes) % 3 != 0)
+          continue;  // every pair is slow; see all of each
         Team team(lanes);
         std::vector<Request> batch;
         for (size_t i = 0; i < std::size(lengths); ++i)
@@ -233,7 +236,10 @@ TEST(Gla, StateDriftsLessThanTheBoundOver4096Tokens) {
     Play(variant, request, 1000, decay, team);
     const Expected expected = Recurrence(request[0], decay, 4096);
     EXPECT_LE(StateError(request[0], request[0].state, expected), kStateTolerance) << variant.name;
-    EXPECT_LE(OutError(request[0], expected), kOutTolerance) << variant.name;
+    EXPECT_LE(OutError(request[0], expected), 3e-6) << variant.name;
+    RecordProperty(variant.name, fmt::format("state {:.1e}, out {:.1e}",
+                                             StateError(request[0], request[0].state, expected),
+                                             OutError(request[0], expected)));
   }
 }
 

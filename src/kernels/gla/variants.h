@@ -6,5 +6,7 @@
 namespace sluice {
 
 void GlaReference(const GlaArgs& args, Exec& exec);
+void GlaAvx2(const GlaArgs& args, Exec& exec);
+void GlaAvx512(const GlaArgs& args, Exec& exec);
 
 }  // namespace sluice

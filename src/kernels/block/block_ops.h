@@ -1,0 +1,79 @@
+// Small matrix products and the softmax step that the attention kernels are made of, each with one
+// fixed order of summation per output element. One table of functions an instruction set; the
+// drivers (gla/block_form.cpp, mla/pages.cpp) hold everything that is not arithmetic.
+//
+// This header is included by files compiled for AVX-512: it must hold no inline functions.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice {
+
+/// C[i, j] = row_scale[i] * C[i, j] + sum_d A[i, d] * B[d, j], d ascending, fused. The bits of an
+/// element depend on its own row, column and depth only, and a product cut along d and continued
+/// with a row_scale of ones has the bits of the whole.
+struct BlockProduct {
+  int64_t rows, columns, depth;
+  const float* a;
+  int64_t a_row, a_depth;  // strides of A in elements
+  const void* b;           // [depth, columns], floats or bfloat16s
+  bool b_is_bf16;
+  int64_t b_depth;         // stride of B in elements
+  float* c;                // [rows, columns]
+  int64_t c_row;           // stride of C in elements
+  const float* row_scale;  // [rows]; nullptr: C is written without being read
+  bool add_last = false;   // the sum over d first, row_scale * C added to it at the end: C is
+                           // rounded once, not `depth` times; such a product cannot be continued
+};
+
+/// C[i, j] = sum_d A[i, d] * B[j, d]: both rows contiguous. Lane l of the vector sums the products
+/// d = l, l + width, ... and the lanes are added as a tree, so the bits depend on the two rows
+/// only.
+struct BlockDots {
+  int64_t rows, columns, depth;
+  const float* a;
+  int64_t a_row;
+  const void* b;  // [columns, depth], floats or bfloat16s
+  bool b_is_bf16;
+  int64_t b_row;
+  float* c;
+  int64_t c_row;
+};
+
+/// y[i, o - output_begin] = sum_d x[i, d] * w[o, d] for outputs [output_begin, output_end) of a
+/// PackedBf16, d ascending, fused; rounded to bfloat16 values if asked.
+struct PanelProduct {
+  int64_t rows, inputs;
+  const float* x;
+  int64_t x_row;
+  const uint16_t* panels;  // PackedBf16::panel(0)
+  int64_t panel_elements;
+  int64_t output_begin, output_end;
+  float* y;
+  int64_t y_row;
+  bool round;
+};
+
+struct BlockOps {
+  void (*product)(const BlockProduct&);
+  void (*dots)(const BlockDots&);
+  void (*panel)(const PanelProduct&);
+  /// One page of an online softmax: with new_top = max(*top, scale * max s), s[t] becomes
+  /// exp(scale * s[t] - new_top) for t < count <= 64 and 0 for t in [count, 64). Returns the factor
+  /// exp(*top - new_top) that what was summed before must be multiplied by, having done so with
+  /// *sum. *top starts as -infinity and *sum as 0. The exponential is within 2 ulp, and 0 below
+  /// exp(-87.3).
+  float (*softmax_page)(float* s, int64_t count, float scale, float* top, float* sum);
+  /// x[i] = round(x[i] / divisor), or unrounded.
+  void (*divide)(float* x, int64_t count, float divisor, bool round);
+  /// to[i] = from[i]; `from` bfloat16s or floats.
+  void (*widen)(const void* from, bool is_bf16, int64_t count, float* to);
+  /// to[c * to_row + r] = from[r * from_row + c].
+  void (*transpose)(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
+                    int64_t to_row);
+};
+
+extern const BlockOps kBlockOpsAvx2;
+extern const BlockOps kBlockOpsAvx512;
+
+}  // namespace sluice

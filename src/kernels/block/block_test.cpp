@@ -1,0 +1,255 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "base/machine.h"
+#include "base/random.h"
+#include "formats/bf16/packed_bf16.h"
+#include "kernels/block/drive.h"
+
+namespace sluice {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+struct Named {
+  const char* name;
+  const BlockOps* ops;
+};
+
+std::vector<Named> OpsThatRunHere() {
+  std::vector<Named> out = {{"avx2", &kBlockOpsAvx2}};
+  if (ThisMachine().Has(kAvx512)) out.push_back({"avx512", &kBlockOpsAvx512});
+  return out;
+}
+
+std::vector<float> Normals(int64_t count, uint64_t seed, bool bf16 = false) {
+  SplitMix64 random(seed);
+  std::vector<float> x(count);
+  for (float& value : x) value = bf16 ? RoundToBf16(random.Normal()) : random.Normal();
+  return x;
+}
+
+std::vector<Bf16> Narrow(const std::vector<float>& x) {
+  std::vector<Bf16> narrow;
+  for (float value : x) narrow.push_back(ToBf16(value));
+  return narrow;
+}
+
+TEST(BlockOps, ProductIsTheFusedChainInOrderOfDepthForEveryShape) {
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (int64_t rows : {1, 2, 5, 6, 7, 13})
+      for (int64_t columns : {1, 8, 15, 16, 24, 33, 64, 128, 131})
+        for (bool bf16 : {false, true}) {
+          const int64_t depth = 11, a_row = depth + 3, b_depth = columns + 5, c_row = columns + 2;
+          const auto a = Normals(rows * a_row, 1), b = Normals(depth * b_depth, 2, true);
+          const auto narrow = Narrow(b);
+          const auto scale = Normals(rows, 3);
+          for (const auto& [scaled, last] :
+               {std::pair{false, false}, {true, false}, {true, true}}) {
+            std::vector<float> c =
+                scaled ? Normals(rows * c_row, 4) : std::vector<float>(rows * c_row, kNan);
+            std::vector<float> expected = c;
+            for (int64_t i = 0; i < rows; ++i)
+              for (int64_t j = 0; j < columns; ++j) {
+                const float before = c[i * c_row + j];
+                float sum = scaled && !last ? scale[i] * before : 0.0f;
+                for (int64_t d = 0; d < depth; ++d)
+                  sum = std::fma(a[i * a_row + d], b[d * b_depth + j], sum);
+                expected[i * c_row + j] = last ? std::fma(scale[i], before, sum) : sum;
+              }
+            ops->product({rows, columns, depth, a.data(), a_row, 1,
+                          bf16 ? static_cast<const void*>(narrow.data()) : b.data(), bf16, b_depth,
+                          c.data(), c_row, scaled ? scale.data() : nullptr, last});
+            ASSERT_EQ(0, std::memcmp(c.data(), expected.data(), c.size() * 4))
+                << name << " " << rows << " x " << columns;
+          }
+        }
+}
+
+TEST(BlockOps, CausalProductReadsNothingBeyondTheDiagonal) {
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (int64_t rows : {1, 6, 9, 64}) {
+      const int64_t columns = 40, first = 3, depth = first + rows - 1;
+      const auto a = Normals(rows * depth, 1), b = Normals(depth * columns, 2);
+      std::vector<float> c(rows * columns), expected(c);
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t d = 0; d < first + i; ++d)
+          for (int64_t j = 0; j < columns; ++j) {
+            float& sum = expected[i * columns + j];
+            sum = std::fma(a[i * depth + d], b[d * columns + j], sum);
+          }
+      std::vector<float> masked = a;
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t d = first + i; d < depth; ++d) masked[i * depth + d] = kNan;
+      CausalProduct(*ops, {rows, columns, first, masked.data(), depth, 1, b.data(), false, columns,
+                           c.data(), columns, nullptr});
+      ASSERT_EQ(0, std::memcmp(c.data(), expected.data(), c.size() * 4)) << name << " " << rows;
+    }
+}
+
+TEST(BlockOps, ADotHasTheSameBitsWhereverItStands) {
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (int64_t depth : {1, 7, 16, 24, 48, 128, 576})
+      for (bool bf16 : {false, true}) {
+        const int64_t rows = 7, columns = 11;
+        const auto a = Normals(rows * depth, 1), b = Normals(columns * depth, 2, true);
+        const auto narrow = Narrow(b);
+        const void* data = bf16 ? static_cast<const void*>(narrow.data()) : b.data();
+        std::vector<float> c(rows * columns, kNan);
+        ops->dots({rows, columns, depth, a.data(), depth, data, bf16, depth, c.data(), columns});
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t j = 0; j < columns; ++j) {
+            double sum = 0, size = 0;
+            for (int64_t d = 0; d < depth; ++d) {
+              sum += double{a[i * depth + d]} * b[j * depth + d];
+              size += std::abs(double{a[i * depth + d]} * b[j * depth + d]);
+            }
+            ASSERT_NEAR(c[i * columns + j], sum, size * 1e-6) << name;
+            float single = kNan;
+            const void* row = static_cast<const std::byte*>(data) + j * depth * (bf16 ? 2 : 4);
+            ops->dots({1, 1, depth, &a[i * depth], depth, row, bf16, depth, &single, 1});
+            ASSERT_EQ(single, c[i * columns + j]) << name << " depth " << depth;
+          }
+      }
+}
+
+TEST(BlockOps, PanelProductIsTheFusedChainForAnyRangeOfOutputs) {
+  const int64_t outputs = 150;
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (int64_t inputs : {9, 64})
+      for (int64_t rows : {1, 2, 3, 4, 8, 9, 17})
+        for (const auto& [begin, end] : {std::pair{0, 150}, {64, 128}, {3, 5}, {24, 104}, {40, 41}})
+          for (bool round : {false, true}) {
+            const auto w = Normals(outputs * inputs, 1, true), x = Normals(rows * inputs, 2);
+            auto packed = PackedBf16::Allocate(outputs, inputs);
+            ASSERT_TRUE(packed.ok());
+            packed->Pack(0, View<const float, 2>(w.data(), {outputs, inputs}));
+            const int64_t width = end - begin + 3;
+            std::vector<float> y(rows * width, -7.0f), expected = y;
+            for (int64_t i = 0; i < rows; ++i)
+              for (int64_t o = begin; o < end; ++o) {
+                float sum = 0;
+                for (int64_t d = 0; d < inputs; ++d)
+                  sum = std::fma(x[i * inputs + d], w[o * inputs + d], sum);
+                expected[i * width + o - begin] = round ? RoundToBf16(sum) : sum;
+              }
+            ops->panel({rows, inputs, x.data(), inputs,
+                        reinterpret_cast<const uint16_t*>(packed->panel(0)),
+                        packed->panel_elements(), begin, end, y.data(), width, round});
+            ASSERT_EQ(0, std::memcmp(y.data(), expected.data(), y.size() * 4))
+                << name << " rows " << rows << " outputs " << begin << " to " << end;
+          }
+}
+
+TEST(BlockOps, TheExponentialOfASoftmaxPageIsWithin2Ulp) {
+  SplitMix64 random(1);
+  for (const auto& [name, ops] : OpsThatRunHere()) {
+    double worst = 0;
+    for (int page = 0; page < 4000; ++page) {
+      float s[64], expected[64];
+      s[0] = 0;  // the top, so that the arguments are exact
+      for (int i = 1; i < 64; ++i)
+        s[i] = -static_cast<float>(random.Uniform() * (page % 2 ? 87.3 : 1.0));
+      for (int i = 0; i < 64; ++i) expected[i] = s[i];
+      float top = -std::numeric_limits<float>::infinity(), sum = 0;
+      EXPECT_EQ(ops->softmax_page(s, 64, 1.0f, &top, &sum), 0.0f);
+      EXPECT_EQ(top, 0.0f);
+      double total = 0;
+      for (int i = 0; i < 64; ++i) {
+        const double exact = std::exp(double{expected[i]});
+        const double ulp = std::ldexp(1.0, std::ilogb(exact) - 23);
+        worst = std::max(worst, std::abs(s[i] - exact) / ulp);
+        total += exact;
+      }
+      EXPECT_NEAR(sum, total, total * 1e-6);
+    }
+    EXPECT_LE(worst, 2.0) << name;
+    RecordProperty(name, fmt::format("{:.2f} ulp", worst));
+  }
+}
+
+TEST(BlockOps, SoftmaxPagesContinueOneAnotherAndIgnoreWhatLiesBeyondCount) {
+  for (const auto& [name, ops] : OpsThatRunHere()) {
+    const auto scores = Normals(3 * 64, 5);
+    float top = -std::numeric_limits<float>::infinity(), sum = 0;
+    std::vector<double> weights;
+    const int64_t counts[] = {64, 64, 21};
+    for (int page = 0; page < 3; ++page) {
+      float s[64];
+      for (int i = 0; i < 64; ++i) s[i] = i < counts[page] ? scores[page * 64 + i] * 40 : kNan;
+      const double factor = ops->softmax_page(s, counts[page], 0.5f, &top, &sum);
+      for (double& w : weights) w *= factor;
+      for (int i = 0; i < 64; ++i) {
+        if (i < counts[page]) {
+          weights.push_back(s[i]);
+        } else {
+          EXPECT_EQ(s[i], 0.0f);
+        }
+      }
+    }
+    double high = -1e9, total = 0;
+    for (size_t i = 0; i < weights.size(); ++i) high = std::max(high, scores[i] * 20.0);
+    for (size_t i = 0; i < weights.size(); ++i) total += std::exp(scores[i] * 20.0 - high);
+    for (size_t i = 0; i < weights.size(); ++i)
+      EXPECT_NEAR(weights[i] / sum, std::exp(scores[i] * 20.0 - high) / total, 1e-5) << name;
+  }
+}
+
+TEST(BlockOps, MovesAndRounds) {
+  for (const auto& [name, ops] : OpsThatRunHere()) {
+    const auto x = Normals(27 * 19, 6);
+    std::vector<float> turned(19 * 30, kNan), back(27 * 19, kNan);
+    ops->transpose(x.data(), 19, 27, 19, turned.data(), 30);
+    for (int64_t r = 0; r < 27; ++r)
+      for (int64_t c = 0; c < 19; ++c) ASSERT_EQ(turned[c * 30 + r], x[r * 19 + c]);
+    const auto narrow = Narrow(x);
+    ops->widen(narrow.data(), true, 27 * 19, back.data());
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(back[i], RoundToBf16(x[i]));
+    std::vector<float> y = x;
+    y[3] = kNan;
+    y[5] = std::numeric_limits<float>::infinity();
+    const std::vector<float> before = y;
+    ops->divide(y.data(), 27 * 19 - 1, 3.0f, true);
+    EXPECT_TRUE(std::isnan(y[3]));
+    for (size_t i = 0; i + 1 < y.size(); ++i) {
+      const float expected = RoundToBf16(before[i] / 3.0f);
+      ASSERT_TRUE(i == 3 || y[i] == expected) << i;
+    }
+    EXPECT_EQ(y.back(), before.back());
+  }
+}
+
+TEST(HeadShares, CoverEveryHeadOnceAndBalanceCost) {
+  SplitMix64 random(7);
+  for (int trial = 0; trial < 200; ++trial) {
+    const int64_t sequences = 1 + random.Below(6), heads = 1 + random.Below(9);
+    const int lanes = 1 + static_cast<int>(random.Below(7));
+    std::vector<double> costs;
+    double total = 0, most = 0;
+    for (int64_t s = 0; s < sequences; ++s) {
+      costs.push_back(static_cast<double>(random.Below(4) * random.Below(1000)));
+      total += costs[s] * heads;
+      most = std::max(most, costs[s]);
+    }
+    std::vector<int> seen(sequences * heads, 0);
+    for (int lane = 0; lane < lanes; ++lane) {
+      double share = 0;
+      ForHeadShares(
+          sequences, heads, lane, lanes, [&](int64_t s) { return costs[s]; },
+          [&](int64_t s, int64_t begin, int64_t end) {
+            for (int64_t h = begin; h < end; ++h) ++seen[s * heads + h];
+            share += costs[s] * static_cast<double>(end - begin);
+          });
+      EXPECT_LE(share, total / lanes + most + 1e-6);
+    }
+    for (int64_t s = 0; s < sequences; ++s)
+      for (int64_t h = 0; h < heads; ++h) EXPECT_EQ(seen[s * heads + h], costs[s] > 0) << trial;
+  }
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,162 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "kernels/block/drive.h"
+#include "kernels/gla/variants.h"
+
+namespace sluice {
+namespace {
+
+constexpr int64_t kSlice = 64;       // key dimensions a state update weights at a time
+constexpr int64_t kScoreGroup = 16;  // rows that share a product with the keys
+
+// exp(g n) for n <= kGlaBlock: as doubles, then rounded once. Powers by doubling cost one
+// exponential a head, and stay within 1e-14 of it.
+class DecayPowers {
+ public:
+  DecayPowers(double g, double scale) {
+    double power[2 * kGlaBlock];
+    power[0] = 1;
+    double top = std::exp(g);
+    for (int64_t span = 1; span <= kGlaBlock; span *= 2, top *= top)
+      for (int64_t i = 0; i < span; ++i) power[span + i] = power[i] * top;
+    for (int64_t n = 0; n <= kGlaBlock; ++n) {
+      plain_[n] = static_cast<float>(power[n]);
+      scaled_[n] = static_cast<float>(scale * power[n]);
+      falling_[kGlaBlock - n] = scaled_[n];
+    }
+  }
+  float plain(int64_t n) const { return plain_[n]; }
+  /// scale exp(g n), n ascending, from `n` on.
+  const float* scaled(int64_t n) const { return scaled_ + n; }
+  /// The same, n descending: [j] is scale exp(g (i - j)).
+  const float* falling(int64_t i) const { return falling_ + kGlaBlock - i; }
+
+ private:
+  float plain_[kGlaBlock + 1], scaled_[kGlaBlock + 1], falling_[kGlaBlock + 1];
+};
+
+// One head of one sequence of a step.
+class HeadStep {
+ public:
+  HeadStep(const GlaArgs& args, const GlaSequence& s, int64_t head, const BlockOps& ops)
+      : args_(args),
+        sequence_(s),
+        ops_(ops),
+        head_(head),
+        key_dim_(args.q.dim(2)),
+        value_dim_(args.v.dim(2)),
+        wide_values_(args.value_dtype == DType::kF32),
+        state_(s.state + head * key_dim_ * value_dim_),
+        keys_(s.keys + head * kGlaBlock * key_dim_),
+        values_(static_cast<std::byte*>(s.values) +
+                head * kGlaBlock * value_dim_ * DTypeBytes(args.value_dtype)),
+        powers_(args.decay[head], args.scale) {}
+
+  void Run() {
+    for (int64_t done = 0; done < sequence_.row_count;) {
+      const int64_t position = sequence_.position_begin + done;
+      const int64_t begin = position % kGlaBlock;
+      const int64_t count = std::min(kGlaBlock - begin, sequence_.row_count - done);
+      const bool first_block = position < kGlaBlock;
+      Append(sequence_.row_begin + done, begin, count);
+      Read(sequence_.row_begin + done, begin, count, first_block);
+      if (begin + count == kGlaBlock) Advance(first_block);
+      done += count;
+    }
+  }
+
+ private:
+  // Copies the keys and values of `count` rows from `row` on into the buffers from `begin` on.
+  void Append(int64_t row, int64_t begin, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(&args_.k(row + i, head_, 0), key_dim_, keys_ + (begin + i) * key_dim_);
+      const float* v = &args_.v(row + i, head_, 0);
+      const int64_t at = (begin + i) * value_dim_;
+      if (wide_values_) {
+        std::copy_n(v, value_dim_, reinterpret_cast<float*>(values_) + at);
+      } else {
+        Bf16* narrow = reinterpret_cast<Bf16*>(values_) + at;
+        for (int64_t c = 0; c < value_dim_; ++c) narrow[c] = ToBf16(v[c]);
+      }
+    }
+  }
+
+  // out = scaled(i + 1) (q S) + weights V for the block's tokens [begin, begin + count).
+  void Read(int64_t row, int64_t begin, int64_t count, bool first_block) {
+    const float* q = &args_.q(row, head_, 0);
+    float* out = &args_.out(row, head_, 0);
+    const int64_t q_row = args_.q.stride(0), out_row = args_.out.stride(0);
+    if (!first_block)
+      ops_.product({count, value_dim_, key_dim_, q, q_row, 1, state_, false, value_dim_, out,
+                    out_row, nullptr});
+    alignas(64) float weights[kGlaBlock * kGlaBlock];
+    for (int64_t r = 0; r < count; r += kScoreGroup) {
+      const int64_t rows = std::min(kScoreGroup, count - r);
+      ops_.dots({rows, begin + r + rows, key_dim_, q + r * q_row, q_row, keys_, false, key_dim_,
+                 weights + r * kGlaBlock, kGlaBlock});
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const float* decay = powers_.falling(begin + r);
+      float* weight = weights + r * kGlaBlock;
+      for (int64_t j = 0; j <= begin + r; ++j) weight[j] *= decay[j];
+    }
+    CausalProduct(ops_,
+                  {count, value_dim_, begin + 1, weights, kGlaBlock, 1, values_, !wide_values_,
+                   value_dim_, out, out_row, first_block ? nullptr : powers_.scaled(begin + 1)});
+  }
+
+  // S = plain(B) S + (weighted K)^T V, a slice of key dimensions at a time; the block's sum first,
+  // so that S itself is rounded once a block.
+  void Advance(bool first_block) {
+    alignas(64) float weighted[kGlaBlock * kSlice];
+    std::array<float, kSlice> forget;
+    forget.fill(powers_.plain(kGlaBlock));
+    for (int64_t a = 0; a < key_dim_; a += kSlice) {
+      const int64_t width = std::min(kSlice, key_dim_ - a);
+      for (int64_t j = 0; j < kGlaBlock; ++j) {
+        const float decay = powers_.plain(kGlaBlock - 1 - j);
+        const float* key = keys_ + j * key_dim_ + a;
+        for (int64_t i = 0; i < width; ++i) weighted[j * kSlice + i] = decay * key[i];
+      }
+      ops_.product({width, value_dim_, kGlaBlock, weighted, 1, kSlice, values_, !wide_values_,
+                    value_dim_, state_ + a * value_dim_, value_dim_,
+                    first_block ? nullptr : forget.data(), true});
+    }
+  }
+
+  const GlaArgs& args_;
+  const GlaSequence& sequence_;
+  const BlockOps& ops_;
+  const int64_t head_, key_dim_, value_dim_;
+  const bool wide_values_;
+  float* const state_;
+  float* const keys_;
+  std::byte* const values_;
+  const DecayPowers powers_;
+};
+
+// A head's cost in rows: reading its state once is worth about this many.
+constexpr int64_t kStateRows = 8;
+
+void BlockForm(const GlaArgs& args, Exec& exec, const BlockOps& ops) {
+  const auto cost = [&](int64_t s) {
+    const int64_t rows = args.sequences[s].row_count;
+    return rows == 0 ? 0.0 : static_cast<double>(rows + kStateRows);
+  };
+  exec.team.Run([&](int lane) {
+    ForHeadShares(static_cast<int64_t>(args.sequences.size()), args.q.dim(1), lane,
+                  exec.team.lanes(), cost, [&](int64_t s, int64_t begin, int64_t end) {
+                    for (int64_t h = begin; h < end; ++h)
+                      HeadStep(args, args.sequences[s], h, ops).Run();
+                  });
+  });
+}
+
+}  // namespace
+
+void GlaAvx2(const GlaArgs& args, Exec& exec) { BlockForm(args, exec, kBlockOpsAvx2); }
+void GlaAvx512(const GlaArgs& args, Exec& exec) { BlockForm(args, exec, kBlockOpsAvx512); }
+
+}  // namespace sluice
