@@ -8,6 +8,8 @@ namespace {
 // Best first; the last row suits every machine.
 const Variant<MlaArgs> kMlaVariants[] = {
     // name       needs      run
+    {"avx512",    kAvx512,   MlaAvx512},
+    {"avx2",      kAvx2,     MlaAvx2},
     {"reference", kAnything, MlaReference},
 };
 // clang-format on
@@ -32,8 +34,6 @@ void Mla(const MlaArgs& args, Exec& exec) {
   CheckShapes(args);
   Select(kMlaVariants, exec.machine).run(args, exec);
 }
-
-uint64_t MlaScratchBytes(const MlaShape&, int64_t, int) { return 0; }
 
 std::vector<Variant<MlaArgs>> MlaVariants() { return VariantsThatRunHere(kMlaVariants); }
 

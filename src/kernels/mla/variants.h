@@ -6,5 +6,7 @@
 namespace sluice {
 
 void MlaReference(const MlaArgs& args, Exec& exec);
+void MlaAvx2(const MlaArgs& args, Exec& exec);
+void MlaAvx512(const MlaArgs& args, Exec& exec);
 
 }  // namespace sluice
