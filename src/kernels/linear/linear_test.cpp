@@ -66,13 +66,14 @@ TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
   SplitMix64 random(7);
   for (int round = 0; round < 40; ++round) {
     const int64_t rows = 1 + random.Below(round % 4 ? 20 : 130);
-    const int64_t outputs = 1 + random.Below(200), inputs = 1 + random.Below(round % 5 ? 300 : 1400);
+    const int64_t outputs = 1 + random.Below(200),
+                  inputs = 1 + random.Below(round % 5 ? 300 : 1400);
     Case c(round, rows, outputs, inputs);
     const auto expected = c.Run(kReference, 0, rows, test.exec);
     for (const auto& variant : VariantsHere()) {
       const auto actual = c.Run(variant, 0, rows, test.exec);
-      // A chain of n fp32 additions: at most n eps relative to the sum of magnitudes, in practice its
-      // square root; products of bfloat16s are exact in fp32.
+      // A chain of n fp32 additions: at most n eps relative to the sum of magnitudes, in practice
+      // its square root; products of bfloat16s are exact in fp32.
       EXPECT_LE(RelativeError(actual, expected), 2e-6)
           << variant.name << " " << rows << "x" << outputs << "x" << inputs << " seed " << round;
     }
@@ -134,8 +135,10 @@ TEST(Linear, KeepsNotANumberInItsRowAndNothingBeyondTheInputs) {
     const auto actual = clean(variant);
     c.x[4 * 33 + 7] = saved;
     for (int64_t i = 0; i < 9 * 50; ++i) {
-      if (i / 50 == 4) EXPECT_TRUE(std::isnan(actual[i])) << variant.name;
-      else EXPECT_EQ(actual[i], expected[i]) << variant.name;
+      if (i / 50 == 4)
+        EXPECT_TRUE(std::isnan(actual[i])) << variant.name;
+      else
+        EXPECT_EQ(actual[i], expected[i]) << variant.name;
     }
   }
 }

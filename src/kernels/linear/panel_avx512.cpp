@@ -14,13 +14,15 @@ namespace {
 struct W {
   using Pairs = __m512i;
   static constexpr int kBlockRows = 12;  // 24 sums, 4 weight vectors; x is a memory operand
+  static constexpr int kFewRows = 4;
   // At least 8 chains for two FMA units of latency 4.
   static constexpr int PanelVectors(int rows) { return rows == 1 ? 8 : rows <= 4 ? 4 : 2; }
 
   static Pairs LoadPairs(const Bf16* p) { return _mm512_load_si512(p); }
   static V::Reg Even(Pairs p) { return _mm512_castsi512_ps(_mm512_slli_epi32(p, 16)); }
   static V::Reg Odd(Pairs p) {
-    return _mm512_castsi512_ps(_mm512_and_si512(p, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(p, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
   }
 };
 

@@ -1,5 +1,5 @@
-// The micro-kernel layer under every product with packed bf16 weights: rows times a range of panels,
-// on the calling thread. Dense products and experts split their work into such calls.
+// The micro-kernel layer under every product with packed bf16 weights: rows times a range of
+// panels, on the calling thread. Dense products and experts split their work into such calls.
 #pragma once
 
 #include <cstdint>
@@ -19,24 +19,24 @@ enum class PanelEpilogue {
 /// Sums are fp32 and their order depends on the kernel and on the matrix only: a row's bits are the
 /// same whatever the other rows, their number and the range of panels.
 struct PanelProduct {
-  const float* x;                     // row r starts at x + (row_ids ? row_ids[r] : r) * x_stride
+  const float* x;  // row r starts at x + (row_ids ? row_ids[r] : r) * x_stride
   int64_t x_stride;
-  const int32_t* row_ids = nullptr;   // [rows] or none: gathers rows
+  const int32_t* row_ids = nullptr;  // [rows] or none: gathers rows
   int64_t rows;
-  const PackedBf16* weight;           // its inputs() are the length of a row of x
+  const PackedBf16* weight;  // its inputs() are the length of a row of x
   int64_t panel_begin, panel_end;
   PanelEpilogue epilogue = PanelEpilogue::kStore;
-  const float* bias = nullptr;        // [outputs] or none; kStore only
+  const float* bias = nullptr;  // [outputs] or none; kStore only
   Rounding rounding = Rounding::kNone;
-  float* y;                           // row r starts at y + r * y_stride, output o (or i) at its o
+  float* y;  // row r starts at y + r * y_stride, output o (or i) at its o
   int64_t y_stride;
 };
 
 /// One instruction set's kernel. `run` uses no memory but a fixed scratch of the calling thread.
 struct PanelKernel {
   const char* name;
-  uint32_t needs;     // Feature bits
-  bool bf16_inputs;   // multiplies bfloat16 inputs only
+  uint32_t needs;    // Feature bits
+  bool bf16_inputs;  // multiplies bfloat16 inputs only
   void (*run)(const PanelProduct&);
 };
 

@@ -9,15 +9,15 @@ namespace sluice {
 
 /// y = round( round( sum_j weights[j] * rows[slots[j]] ) + shared ), the sum from j = 0 on by FMAs.
 struct CombineArgs {
-  const float* rows;       // row r starts at rows + r * stride
+  const float* rows;  // row r starts at rows + r * stride
   int64_t stride;
-  const int32_t* slots;    // [top_k]
-  const float* weights;    // [top_k]
+  const int32_t* slots;  // [top_k]
+  const float* weights;  // [top_k]
   int64_t top_k;
-  const float* shared;     // [columns] or none
-  int64_t begin, end;      // columns
+  const float* shared;  // [columns] or none
+  int64_t begin, end;   // columns
   Rounding rounding;
-  float* y;                // whole row
+  float* y;  // whole row
 };
 void CombineRowsAvx2(const CombineArgs& args);
 void CombineRowsAvx512(const CombineArgs& args);

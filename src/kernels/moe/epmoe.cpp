@@ -101,9 +101,8 @@ void Epmoe(const MoeArgs& args, Exec& exec) {
   Arena::Scope scope(exec.scratch);
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1);
   const int64_t rows = tokens * (args.ids.dim(1) + (args.shared ? 1 : 0));
-  const int64_t stride =
-      IntermediateStride(std::max(args.experts->front().intermediate(),
-                                  args.shared ? args.shared->intermediate() : 0));
+  const int64_t stride = IntermediateStride(std::max(
+      args.experts->front().intermediate(), args.shared ? args.shared->intermediate() : 0));
   const Permutation sorted =
       SortByExpert(args.ids, static_cast<int64_t>(args.experts->size()), exec.scratch);
   const ExpertGroupsArgs groups{.groups = MakeGroups(args, sorted, exec.scratch),

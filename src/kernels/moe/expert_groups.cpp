@@ -36,7 +36,8 @@ void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane
 void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
   ForEachShare(
       args.groups, [](const ExpertGroup& g) -> const PackedBf16& { return g.weights->gate_up(); },
-      lane, team.lanes(), [&](const ExpertGroup& group, int64_t begin, int64_t end) {
+      lane, team.lanes(),
+      [&](const ExpertGroup& group, int64_t begin, int64_t end) {
         args.kernel->run({.x = args.x.data(),
                           .x_stride = args.x.stride(0),
                           .row_ids = group.row_ids,
@@ -52,7 +53,8 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
   team.Barrier();
   ForEachShare(
       args.groups, [](const ExpertGroup& g) -> const PackedBf16& { return g.weights->down(); },
-      lane, team.lanes(), [&](const ExpertGroup& group, int64_t begin, int64_t end) {
+      lane, team.lanes(),
+      [&](const ExpertGroup& group, int64_t begin, int64_t end) {
         args.kernel->run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
                           .x_stride = args.intermediate_stride,
                           .rows = group.rows,

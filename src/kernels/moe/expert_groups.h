@@ -21,9 +21,9 @@ struct ExpertGroup {
 struct ExpertGroupsArgs {
   std::span<const ExpertGroup> groups;
   View<const float, 2> x;
-  float* intermediate;         // [rows of all groups, intermediate_stride]
+  float* intermediate;          // [rows of all groups, intermediate_stride]
   int64_t intermediate_stride;  // >= every group's intermediate width rounded up to 16
-  View<float, 2> out;          // [rows of all groups, hidden]
+  View<float, 2> out;           // [rows of all groups, hidden]
   Rounding rounding;
   const PanelKernel* kernel;
 };

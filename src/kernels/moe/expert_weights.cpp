@@ -30,7 +30,8 @@ Result<std::vector<ExpertWeights>> ExpertWeights::AllocateLayer(int64_t count, i
   CHECK(count > 0 && hidden > 0 && intermediate > 0);
   const uint64_t gate_up_bytes = PackedBf16::Bytes(GateUpOutputs(intermediate), hidden);
   const uint64_t expert_bytes = gate_up_bytes + PackedBf16::Bytes(hidden, intermediate);
-  TRY(Buffer buffer, Buffer::Allocate(static_cast<uint64_t>(count) * expert_bytes, "expert weights"));
+  TRY(Buffer buffer,
+      Buffer::Allocate(static_cast<uint64_t>(count) * expert_bytes, "expert weights"));
   const auto shared = std::make_shared<const Buffer>(std::move(buffer));
   std::vector<ExpertWeights> layer(count);
   for (int64_t e = 0; e < count; ++e) {

@@ -27,9 +27,12 @@ class ExpertWeights {
 
   /// Whole matrices in checkpoint order: gate and up [intermediate, hidden], down [hidden,
   /// intermediate]. Safe to call concurrently.
-  template <class T> void PackGate(View<const T, 2> rows);
-  template <class T> void PackUp(View<const T, 2> rows);
-  template <class T> void PackDown(View<const T, 2> rows);
+  template <class T>
+  void PackGate(View<const T, 2> rows);
+  template <class T>
+  void PackUp(View<const T, 2> rows);
+  template <class T>
+  void PackDown(View<const T, 2> rows);
 
   const PackedBf16& gate_up() const { return gate_up_; }
   const PackedBf16& down() const { return down_; }
@@ -47,14 +50,14 @@ class ExpertWeights {
 /// is fp32, in the order j = 0, 1, ...; a missing shared expert adds nothing.
 /// A row's bits depend on that row, its ids and its weights only.
 struct MoeArgs {
-  View<const float, 2> x;                 // [tokens, hidden]
-  View<const int32_t, 2> ids;             // [tokens, top_k], each in [0, experts)
-  View<const float, 2> weights;           // [tokens, top_k]
+  View<const float, 2> x;        // [tokens, hidden]
+  View<const int32_t, 2> ids;    // [tokens, top_k], each in [0, experts)
+  View<const float, 2> weights;  // [tokens, top_k]
   const std::vector<ExpertWeights>* experts;
-  const ExpertWeights* shared;            // or nullptr
+  const ExpertWeights* shared;  // or nullptr
   Rounding rounding;
-  bool bf16_inputs;                       // as in LinearArgs
-  View<float, 2> y;                       // [tokens, hidden]; overlaps no input
+  bool bf16_inputs;  // as in LinearArgs
+  View<float, 2> y;  // [tokens, hidden]; overlaps no input
 };
 
 /// Back ends by name (--moe-backend). "epmoe": permute rows by expert, grouped products, combine.

@@ -12,8 +12,8 @@ namespace sluice {
 namespace {
 
 // Relative 2-norm of the error of a row against the reference that rounds at the same points: where
-// a sum lies near a rounding border, fp32 and double fall on different sides, which costs some 2e-3.
-// Without rounding the error is that of fp32 chains.
+// a sum lies near a rounding border, fp32 and double fall on different sides, which costs some
+// 2e-3. Without rounding the error is that of fp32 chains.
 constexpr double kRoundedTolerance = 8e-3, kExactTolerance = 5e-6;
 
 struct Shape {
@@ -181,17 +181,21 @@ TEST(Moe, KeepsNotANumberInItsToken) {
     On on(machine);
     const auto clean = c.Run(on.exec), out = dirty.Run(on.exec);
     for (int64_t i = 0; i < 12 * 48; ++i) {
-      if (i / 48 == 7) EXPECT_TRUE(std::isnan(out[i])) << isa;
-      else EXPECT_EQ(out[i], clean[i]) << isa;
+      if (i / 48 == 7)
+        EXPECT_TRUE(std::isnan(out[i])) << isa;
+      else
+        EXPECT_EQ(out[i], clean[i]) << isa;
     }
   }
 }
 
 TEST(Moe, TakesNoMoreScratchThanItSays) {
-  for (const Shape shape : {Shape{1, 1, 1, 1, 1, 1}, {17, 5, 65, 33, 3, 47}, {64, 40, 32, 16, 8, 0}}) {
+  for (const Shape shape :
+       {Shape{1, 1, 1, 1, 1, 1}, {17, 5, 65, 33, 3, 47}, {64, 40, 32, 16, 8, 0}}) {
     Case c(6, shape);
-    const uint64_t bytes = MoeScratchBytes(shape.tokens, shape.top_k, shape.hidden,
-                                           std::max(shape.intermediate, shape.shared), shape.experts);
+    const uint64_t bytes =
+        MoeScratchBytes(shape.tokens, shape.top_k, shape.hidden,
+                        std::max(shape.intermediate, shape.shared), shape.experts);
     TestExec test(2);
     c.Run(test.exec);
     EXPECT_LE(test.exec.scratch.used_max(), bytes);
@@ -224,9 +228,9 @@ TEST(ExpertWeights, ALayerHoldsSeparateExpertsInOneAllocation) {
   }
   for (int64_t e = 0; e < 3; ++e) {
     const ExpertWeights& expert = (*layer)[e];
-    EXPECT_EQ(expert.gate_up().At(0, 39), e + 1);                  // gate 0
-    EXPECT_EQ(expert.gate_up().At(16 + 32 + 3, 0), e + 1);         // up 19
-    EXPECT_EQ(expert.gate_up().At(32 + 4, 0), 0);                  // gate 20: padding
+    EXPECT_EQ(expert.gate_up().At(0, 39), e + 1);           // gate 0
+    EXPECT_EQ(expert.gate_up().At(16 + 32 + 3, 0), e + 1);  // up 19
+    EXPECT_EQ(expert.gate_up().At(32 + 4, 0), 0);           // gate 20: padding
     EXPECT_EQ(expert.down().At(39, 19), e + 1);
     EXPECT_EQ(expert.bytes(), expert.gate_up().bytes() + expert.down().bytes());
   }

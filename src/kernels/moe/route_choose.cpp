@@ -43,8 +43,7 @@ void MaskGroups(const RouteArgs& args, float* c, int64_t experts, float* group_s
     for (int64_t other = 0; other < args.n_group; ++other)
       better += group_scores[other] > group_scores[g] ||
                 (group_scores[other] == group_scores[g] && other < g);
-    if (better >= args.topk_group)
-      std::fill_n(c + g * size, size, args.bias ? kLowest : 0.0f);
+    if (better >= args.topk_group) std::fill_n(c + g * size, size, args.bias ? kLowest : 0.0f);
   }
 }
 

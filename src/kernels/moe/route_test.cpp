@@ -68,14 +68,17 @@ TEST(Route, EveryVariantScoresLikeTheReferenceAndChoosesByItsScores) {
     const auto expected = c.Run(reference, 0, c.tokens, test.exec);
     for (const auto& variant : VariantsHere()) {
       const auto actual = c.Run(variant, 0, c.tokens, test.exec);
-      // fp32 chains over at most 200 inputs and a 2-ulp exp; ids may differ where scores nearly tie.
+      // fp32 chains over at most 200 inputs and a 2-ulp exp; ids may differ where scores nearly
+      // tie.
       for (size_t i = 0; i < expected.scores.size(); ++i)
-        EXPECT_NEAR(actual.scores[i], expected.scores[i], 2e-6) << variant.name << " seed " << round;
+        EXPECT_NEAR(actual.scores[i], expected.scores[i], 2e-6)
+            << variant.name << " seed " << round;
       int64_t same = 0;
       for (int64_t i = 0; i < c.tokens * c.top_k; ++i) {
         if (actual.ids[i] != expected.ids[i]) continue;
         ++same;
-        EXPECT_NEAR(actual.weights[i], expected.weights[i], 2e-5) << variant.name << " seed " << round;
+        EXPECT_NEAR(actual.weights[i], expected.weights[i], 2e-5)
+            << variant.name << " seed " << round;
       }
       EXPECT_GE(same, c.tokens * c.top_k - 2) << variant.name << " seed " << round;
     }

@@ -1,0 +1,43 @@
+// What the machine can do at most, measured next to a bench: clocks wander by a third and
+// neighbours intrude, so a figure means something only as a share of a ceiling from the same
+// moment.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+namespace sluice::bench {
+
+/// Runs function(lane) on so many lanes at once; a bench passes its own pinned team.
+using RunLanes = std::function<void(const std::function<void(int lane)>&)>;
+
+/// fp32 multiply-adds from registers, two operations each, by the widest vectors here; about 5 ms.
+double FmaFlops(int lanes, const RunLanes& run);
+
+/// Bytes per second read from memory: every lane streams its own part of a buffer far larger than
+/// the caches, in 2 MiB pages where the system grants them.
+class ReadBandwidth {
+ public:
+  explicit ReadBandwidth(uint64_t bytes = uint64_t{512} << 20);
+  ~ReadBandwidth();
+  ReadBandwidth(const ReadBandwidth&) = delete;
+  ReadBandwidth& operator=(const ReadBandwidth&) = delete;
+  double Measure(int lanes, const RunLanes& run) const;
+
+ private:
+  uint64_t bytes_;
+  void* memory_;
+};
+
+inline double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+/// Seconds since an arbitrary moment; with one lane of the calling thread's processor time, so that
+/// a busy machine's time slices do not count.
+double Now(int lanes);
+
+}  // namespace sluice::bench
