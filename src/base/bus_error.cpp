@@ -32,10 +32,12 @@ bool ReplaceByZeros(uintptr_t address, uintptr_t end) {
 }
 
 void PassOn(int signal, siginfo_t* info, void* context) {
-  if (previous.sa_flags & SA_SIGINFO) previous.sa_sigaction(signal, info, context);
+  if (previous.sa_flags & SA_SIGINFO)
+    previous.sa_sigaction(signal, info, context);
   else if (previous.sa_handler == SIG_DFL || previous.sa_handler == SIG_IGN)
     ::signal(SIGBUS, SIG_DFL);  // the access is repeated, and ends the process
-  else previous.sa_handler(signal);
+  else
+    previous.sa_handler(signal);
 }
 
 void OnBusError(int signal, siginfo_t* info, void* context) {

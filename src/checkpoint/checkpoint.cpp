@@ -92,7 +92,8 @@ void CheckNumberedNames(const std::vector<std::string>& names, Differences* diff
   for (const auto& [stem, count] : sets)
     for (int number = 1; number <= std::min<int>(count, kShardsMax); ++number)
       if (!present.contains({stem, count, number}))
-        differences->Add(fmt::format("shard {} of {} of {} is absent", number, count, Quoted(stem)));
+        differences->Add(
+            fmt::format("shard {} of {} of {} is absent", number, count, Quoted(stem)));
 }
 
 Result<std::vector<std::string>> ListSafetensors(const std::string& directory) {
@@ -258,14 +259,14 @@ uint64_t Checkpoint::data_bytes() const { return state_->data_bytes; }
 
 const TensorInfo* Checkpoint::Find(std::string_view name) const {
   const auto& tensors = state_->tensors;
-  const auto at = std::lower_bound(tensors.begin(), tensors.end(), name,
-                                   [](const TensorInfo& t, std::string_view n) { return t.name < n; });
+  const auto at =
+      std::lower_bound(tensors.begin(), tensors.end(), name,
+                       [](const TensorInfo& t, std::string_view n) { return t.name < n; });
   return at != tensors.end() && at->name == name ? &*at : nullptr;
 }
 
-Status Checkpoint::WithBytes(
-    const TensorInfo& tensor,
-    const std::function<Status(std::span<const std::byte>)>& use) const {
+Status Checkpoint::WithBytes(const TensorInfo& tensor,
+                             const std::function<Status(std::span<const std::byte>)>& use) const {
   const MappedFile& file = state_->mapped[tensor.file_idx];
   if (state_->damaged.load(std::memory_order_acquire))
     return Error(Code::kBadCheckpoint, "{}: a file of this checkpoint could not be read before",
@@ -274,7 +275,8 @@ Status Checkpoint::WithBytes(
       file.bytes().subspan(tensor.begin, tensor.end - tensor.begin);
   const auto page = reinterpret_cast<uintptr_t>(bytes.data()) & ~uintptr_t{4095};
   madvise(reinterpret_cast<void*>(page),
-          reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size() - page, MADV_WILLNEED);  // a hint
+          reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size() - page,
+          MADV_WILLNEED);  // a hint
   BusErrorScope scope(file.bytes());
   Status status = use(bytes);
   if (const auto offset = scope.failed_at()) {

@@ -62,8 +62,8 @@ WeightReport CompareWeights(const Checkpoint& checkpoint, std::span<const Weight
     const WeightRow& row = rows[at->second];
     const TensorInfo*& first = found[at->second];
     if (first) {
-      report.surplus.push_back(fmt::format("{}, because {} is the same tensor",
-                                           Quoted(tensor.name), Quoted(first->name)));
+      report.surplus.push_back(fmt::format("{}, because {} is the same tensor", Quoted(tensor.name),
+                                           Quoted(first->name)));
       continue;
     }
     first = &tensor;

@@ -66,8 +66,10 @@ void FillFromTable(uint64_t stream, const std::array<T, kTableSize>& table, int6
 
 template <class T>
 T Convert(float x) {
-  if constexpr (std::is_same_v<T, float>) return x;
-  else return ToBf16(x);
+  if constexpr (std::is_same_v<T, float>)
+    return x;
+  else
+    return ToBf16(x);
 }
 
 class FromSeed : public WeightSource {
@@ -97,8 +99,10 @@ class FromSeed : public WeightSource {
     const size_t bytes = static_cast<size_t>(data.bytes());
     if (scratch.size() < bytes) scratch.resize(bytes);
     data.data = scratch.data();
-    if (dtype == DType::kBf16) Fill(row, data.count(), reinterpret_cast<Bf16*>(scratch.data()));
-    else Fill(row, data.count(), reinterpret_cast<float*>(scratch.data()));
+    if (dtype == DType::kBf16)
+      Fill(row, data.count(), reinterpret_cast<Bf16*>(scratch.data()));
+    else
+      Fill(row, data.count(), reinterpret_cast<float*>(scratch.data()));
     Status status = place(data);
     if (status.ok()) return status;
     return Status(status.code(), fmt::format("{}: {}", row.name, status.message()), status.param());
@@ -140,6 +144,8 @@ class FromSeed : public WeightSource {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> DummySource(uint64_t seed) { return std::make_unique<FromSeed>(seed); }
+std::unique_ptr<WeightSource> DummySource(uint64_t seed) {
+  return std::make_unique<FromSeed>(seed);
+}
 
 }  // namespace sluice

@@ -15,7 +15,8 @@ void ReadDouble(FieldReader& read, const char* key, double min, double max, bool
                 std::optional<double>* out) {
   if (!read.Has(key)) return;
   *out = read.Double(key, min, max, max);
-  if (above && **out <= min) read.Contradiction(key, fmt::format("allowed are numbers over {}", min));
+  if (above && **out <= min)
+    read.Contradiction(key, fmt::format("allowed are numbers over {}", min));
 }
 
 }  // namespace

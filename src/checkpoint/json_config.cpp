@@ -20,12 +20,18 @@ constexpr size_t kReportedErrorsMax = 20;
 // A value as an error message shows it: short whatever the file holds.
 std::string Printed(const value& found) {
   switch (found.kind()) {
-    case boost::json::kind::null: return "null";
-    case boost::json::kind::bool_: return found.get_bool() ? "true" : "false";
-    case boost::json::kind::int64: return fmt::format("{}", found.get_int64());
-    case boost::json::kind::uint64: return fmt::format("{}", found.get_uint64());
-    case boost::json::kind::double_: return fmt::format("{}", found.get_double());
-    case boost::json::kind::string: return Quoted(found.get_string());
+    case boost::json::kind::null:
+      return "null";
+    case boost::json::kind::bool_:
+      return found.get_bool() ? "true" : "false";
+    case boost::json::kind::int64:
+      return fmt::format("{}", found.get_int64());
+    case boost::json::kind::uint64:
+      return fmt::format("{}", found.get_uint64());
+    case boost::json::kind::double_:
+      return fmt::format("{}", found.get_double());
+    case boost::json::kind::string:
+      return Quoted(found.get_string());
     case boost::json::kind::array:
       return fmt::format("an array of {}", found.get_array().size());
     case boost::json::kind::object:
@@ -63,10 +69,14 @@ std::optional<int64_t> AsInt(const value& v, int64_t min, int64_t max) {
 
 std::optional<double> AsDouble(const value& v, double min, double max) {
   double d = 0;
-  if (v.is_double()) d = v.get_double();
-  else if (v.is_int64()) d = static_cast<double>(v.get_int64());
-  else if (v.is_uint64()) d = static_cast<double>(v.get_uint64());
-  else return {};
+  if (v.is_double())
+    d = v.get_double();
+  else if (v.is_int64())
+    d = static_cast<double>(v.get_int64());
+  else if (v.is_uint64())
+    d = static_cast<double>(v.get_uint64());
+  else
+    return {};
   if (!(d >= min && d <= max)) return {};
   return d;
 }
@@ -122,8 +132,10 @@ JsonObject JsonObject::WithOverrides(const JsonObject& patch) const {
   boost::json::object merged = *object_;
   JsonObject out;
   for (const auto& [key, replacement] : *patch.object_) {
-    if (replacement.is_null()) merged.erase(key);
-    else merged[key] = replacement;
+    if (replacement.is_null())
+      merged.erase(key);
+    else
+      merged[key] = replacement;
     out.overridden_.emplace_back(key);
   }
   out.document_ = std::make_shared<const value>(std::move(merged));

@@ -75,7 +75,8 @@ class JsonObject {
   JsonObject(std::shared_ptr<const boost::json::value> document, const boost::json::object* object,
              std::string source);
   const boost::json::value* Find(std::string_view key) const;
-  Status Wrong(std::string_view key, const boost::json::value* found, std::string_view allowed) const;
+  Status Wrong(std::string_view key, const boost::json::value* found,
+               std::string_view allowed) const;
 
   std::shared_ptr<const boost::json::value> document_;  // keeps object_ alive
   const boost::json::object* object_;

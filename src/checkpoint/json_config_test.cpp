@@ -113,9 +113,8 @@ TEST(JsonObject, ReadsEveryOtherKind) {
 }
 
 TEST(JsonObject, OverridesReplaceTopLevelKeysAndNullRemoves) {
-  const JsonObject config =
-      Config(R"({"a":1,"b":2,"c":3,"rope":{"x":1,"y":2}})")
-          .WithOverrides(Config(R"({"a":10,"b":null,"d":4,"rope":{"x":9}})"));
+  const JsonObject config = Config(R"({"a":1,"b":2,"c":3,"rope":{"x":1,"y":2}})")
+                                .WithOverrides(Config(R"({"a":10,"b":null,"d":4,"rope":{"x":9}})"));
   EXPECT_EQ(*config.Int("a", 0, 99), 10);
   EXPECT_FALSE(config.Has("b"));
   EXPECT_EQ(*config.Int("c", 0, 99), 3);

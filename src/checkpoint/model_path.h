@@ -10,9 +10,9 @@
 namespace sluice {
 
 struct ModelPath {
-  std::string name;         // the directory's last part, or the geometry's name as shipped
-  std::string config_path;  // config.json, or the geometry's own file
-  std::string directory;    // where weights and tokenizer lie; empty for a geometry
+  std::string name;          // the directory's last part, or the geometry's name as shipped
+  std::string config_path;   // config.json, or the geometry's own file
+  std::string directory;     // where weights and tokenizer lie; empty for a geometry
   bool has_weights = false;  // a safetensors file or index is there; otherwise only
                              // --load-format dummy can load it
 };

@@ -18,7 +18,8 @@ constexpr int kBarColumns = 30;
 
 // "12.3 GiB of 40 GiB (31 %), 1.2 GiB/s"
 std::string Describe(uint64_t done, uint64_t total, double elapsed_s) {
-  const double percent = total ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 100;
+  const double percent =
+      total ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 100;
   const double rate = static_cast<double>(done) / std::max(elapsed_s, 1e-3);
   return fmt::format("{} of {} ({:.0f} %), {}/s", FormatBytes(done), FormatBytes(total), percent,
                      FormatBytes(static_cast<uint64_t>(rate)));
@@ -45,8 +46,8 @@ void LoadProgress::Update(uint64_t bytes_done, uint64_t bytes_total) {
     return;
   }
   const double step = kLineShare * static_cast<double>(bytes_total);
-  const bool due = static_cast<double>(bytes_done - last_done_) >= step ||
-                   elapsed_s - last_s_ >= kLineSeconds;
+  const bool due =
+      static_cast<double>(bytes_done - last_done_) >= step || elapsed_s - last_s_ >= kLineSeconds;
   if (!due && !finished_) return;
   last_s_ = elapsed_s;
   last_done_ = bytes_done;

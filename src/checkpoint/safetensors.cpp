@@ -1,8 +1,8 @@
 #include "checkpoint/safetensors.h"
 
 #include <algorithm>
-#include <boost/json/basic_parser_impl.hpp>
 #include <bit>
+#include <boost/json/basic_parser_impl.hpp>
 #include <cstring>
 #include <new>
 #include <tuple>
@@ -50,16 +50,17 @@ class HeaderHandler : public SaxBase {
                                                       : "data_offsets"));
     if (tensors.size() >= static_cast<size_t>(kSafetensorsTensorsMax))
       return Fail(ec, fmt::format("more than {} tensors", kSafetensorsTensorsMax));
-    entry_.name = name_;
-    tensors.push_back(entry_);
+    tensors.push_back(
+        {std::move(name_), entry_.dtype, std::move(entry_.shape), entry_.begin, entry_.end});
     return true;
   }
 
   bool on_key_part(string_view s, size_t, error_code& ec) { return AppendText(s, ec); }
   bool on_key(string_view s, size_t, error_code& ec) {
-    if (!AppendText(s, ec)) return false;
+    if (s.size() + text_.size() > kNameBytesMax) return AppendText(s, ec);
     std::string& key = depth_ == 1 ? name_ : field_;
-    key = std::exchange(text_, {});
+    key.assign(text_).append(s);
+    text_.clear();
     if (depth_ == 1) return BeginEntry(ec);
     return in_metadata_ || BeginField(ec);
   }
@@ -69,9 +70,10 @@ class HeaderHandler : public SaxBase {
   }
   bool on_string(string_view s, size_t n, error_code& ec) {
     if (!on_string_part(s, n, ec)) return false;
-    const std::string text = std::exchange(text_, {});
     if (depth_ != 2 || (!in_metadata_ && field_ != "dtype")) return Unexpected(ec, "a string");
-    return in_metadata_ ? AddMetadata(text, ec) : SetDType(text, ec);
+    const bool ok = in_metadata_ ? AddMetadata(ec) : SetDType(ec);
+    text_.clear();
+    return ok;
   }
 
   bool on_array_begin(error_code& ec) {
@@ -83,7 +85,8 @@ class HeaderHandler : public SaxBase {
   bool on_array_end(size_t n, error_code& ec) {
     --depth_;
     if (field_ == "data_offsets" && n != 2)
-      return Fail(ec, fmt::format("tensor {} has {} data_offsets, allowed are 2", Quoted(name_), n));
+      return Fail(ec,
+                  fmt::format("tensor {} has {} data_offsets, allowed are 2", Quoted(name_), n));
     return true;
   }
 
@@ -107,11 +110,11 @@ class HeaderHandler : public SaxBase {
     if (depth_ <= 1)
       return Fail(ec, fmt::format("entry {} is {}, allowed are objects", Quoted(name_), found));
     if (in_metadata_)
-      return Fail(ec, fmt::format("__metadata__ {} is {}, allowed are strings", Quoted(field_),
-                                  found));
-    return Fail(ec, fmt::format("tensor {}: {} is or holds {}, allowed are {}", Quoted(name_),
-                                field_, found,
-                                field_ == "dtype" ? "strings" : "arrays of whole numbers"));
+      return Fail(ec,
+                  fmt::format("__metadata__ {} is {}, allowed are strings", Quoted(field_), found));
+    return Fail(ec,
+                fmt::format("tensor {}: {} is or holds {}, allowed are {}", Quoted(name_), field_,
+                            found, field_ == "dtype" ? "strings" : "arrays of whole numbers"));
   }
 
   bool AppendText(string_view s, error_code& ec) {
@@ -139,32 +142,33 @@ class HeaderHandler : public SaxBase {
                                                  : 0;
     if (!field)
       return Fail(ec, fmt::format("tensor {} has a field {}, allowed are dtype, shape and "
-                                  "data_offsets", Quoted(name_), Quoted(field_)));
+                                  "data_offsets",
+                                  Quoted(name_), Quoted(field_)));
     if (seen_ & field)
       return Fail(ec, fmt::format("tensor {} has two fields {}", Quoted(name_), field_));
     seen_ |= field;
     return true;
   }
 
-  bool AddMetadata(const std::string& text, error_code& ec) {
+  bool AddMetadata(error_code& ec) {
     if (metadata.size() >= kMetadataEntriesMax)
       return Fail(ec, fmt::format("more than {} metadata entries", kMetadataEntriesMax));
-    if (!metadata.emplace(field_, text).second)
+    if (!metadata.emplace(field_, text_).second)
       return Fail(ec, fmt::format("__metadata__ has two entries {}", Quoted(field_)));
     return true;
   }
 
-  bool SetDType(const std::string& text, error_code& ec) {
-    std::string known;
+  bool SetDType(error_code& ec) {
     for (DType dtype : kDTypes) {
-      if (DTypeName(dtype) == text) {
-        entry_.dtype = dtype;
-        return true;
-      }
-      known += fmt::format("{}{}", known.empty() ? "" : ", ", DTypeName(dtype));
+      if (DTypeName(dtype) != text_) continue;
+      entry_.dtype = dtype;
+      return true;
     }
+    std::string known;
+    for (DType dtype : kDTypes)
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", DTypeName(dtype));
     return Fail(ec, fmt::format("tensor {} has dtype {}, supported are {}", Quoted(name_),
-                                Quoted(text), known));
+                                Quoted(text_), known));
   }
 
   bool AddNumber(uint64_t number, error_code& ec) {
@@ -219,10 +223,8 @@ Status CheckSize(const TensorEntry& e, const std::string& path) {
   int64_t bytes = DTypeBytes(e.dtype);
   bool overflow = false;
   for (int64_t dim : e.shape) overflow |= __builtin_mul_overflow(bytes, dim, &bytes);
-  if (std::find(e.shape.begin(), e.shape.end(), 0) != e.shape.end()) {
-    bytes = 0;
-    overflow = false;
-  }
+  for (int64_t dim : e.shape)
+    if (dim == 0) overflow = false, bytes = 0;  // however large the other dimensions are
   if (overflow)
     return Error(Code::kBadCheckpoint, "{}: tensor {} of shape {} has more than 2^63 bytes", path,
                  Quoted(e.name), FormatShape(e.shape));
@@ -242,7 +244,8 @@ Status CheckTiling(const std::vector<TensorEntry>& tensors, uint64_t data_bytes,
     if (e.end > data_bytes)
       return Error(Code::kBadCheckpoint,
                    "{}: tensor {} claims bytes [{}, {}) of a data section of {}: the file is "
-                   "truncated or its header lies", path, Quoted(e.name), e.begin, e.end, data_bytes);
+                   "truncated or its header lies",
+                   path, Quoted(e.name), e.begin, e.end, data_bytes);
     if (e.begin != covered)
       return Error(Code::kBadCheckpoint, "{}: tensor {} claims bytes [{}, {}), {} byte {}", path,
                    Quoted(e.name), e.begin, e.end,
@@ -275,8 +278,9 @@ Result<uint64_t> SafetensorsPrefixBytes(std::span<const std::byte> first, uint64
   std::memcpy(&header_bytes, first.data(), 8);
   const uint64_t allowed = std::min(kSafetensorsHeaderBytesMax, file_bytes - 8);
   if (header_bytes < 2 || header_bytes > allowed)
-    return Error(Code::kBadCheckpoint, "{}: header of {} bytes in a file of {}, allowed are 2 to {}",
-                 path, header_bytes, file_bytes, allowed);
+    return Error(Code::kBadCheckpoint,
+                 "{}: header of {} bytes in a file of {}, allowed are 2 to {}", path, header_bytes,
+                 file_bytes, allowed);
   return 8 + header_bytes;
 }
 

@@ -2,7 +2,8 @@
 
 #include <gmock/gmock.h>
 
-#include "base/clock.h"
+#include <ctime>
+
 #include "base/mapped_file.h"
 #include "base/random.h"
 #include "checkpoint/safetensors_builder.h"
@@ -27,7 +28,8 @@ Result<SafetensorsHeader> ReadHeader(std::string_view header, size_t data_bytes 
 std::string One(std::string_view fields) { return fmt::format("{{\"a\":{{{}}}}}", fields); }
 
 std::string WithLength(uint64_t header_bytes) {
-  std::string file = SafetensorsFile(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "1234");
+  std::string file =
+      SafetensorsFile(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "1234");
   std::memcpy(file.data(), &header_bytes, 8);
   return file;
 }
@@ -54,8 +56,9 @@ TEST(SafetensorsHeader, ReadsTensorsInFileOrderAndMetadata) {
 }
 
 TEST(SafetensorsHeader, ReadsEveryDType) {
-  for (DType dtype : {DType::kF32, DType::kBf16, DType::kF16, DType::kF8E4M3, DType::kI64,
-                      DType::kI32, DType::kI16, DType::kI8, DType::kU8, DType::kBool, DType::kF64}) {
+  for (DType dtype :
+       {DType::kF32, DType::kBf16, DType::kF16, DType::kF8E4M3, DType::kI64, DType::kI32,
+        DType::kI16, DType::kI8, DType::kU8, DType::kBool, DType::kF64}) {
     const auto header = Read(SafetensorsBuilder()
                                  .Add("a", DTypeName(dtype), "[3]",
                                       std::string(3 * static_cast<size_t>(DTypeBytes(dtype)), '\0'))
@@ -80,7 +83,8 @@ TEST(SafetensorsHeader, RefusesEachBadLengthAndNamesIt) {
   };
   for (const auto& [lie, file, says] : kLies) {
     const auto header = Read(file);
-    EXPECT_THAT(header.status().message(), AllOf(HasSubstr("m.safetensors"), HasSubstr(says))) << lie;
+    EXPECT_THAT(header.status().message(), AllOf(HasSubstr("m.safetensors"), HasSubstr(says)))
+        << lie;
     EXPECT_EQ(header.status().code(), Code::kBadCheckpoint) << lie;
   }
 }
@@ -96,7 +100,8 @@ TEST(SafetensorsHeader, RefusesEachLieAndNamesIt) {
       {"an array in it", "{\"a\":[1]}", "entry \"a\" is an array, allowed are objects"},
       {"a number in it", "{\"a\":1}", "entry \"a\" is 1, allowed are objects"},
       {"metadata no object", "{\"__metadata__\":\"x\"}", "entry \"__metadata__\" is a string"},
-      {"metadata number", R"({"__metadata__":{"k":1}})", "__metadata__ \"k\" is 1, allowed are strings"},
+      {"metadata number", R"({"__metadata__":{"k":1}})",
+       "__metadata__ \"k\" is 1, allowed are strings"},
       {"metadata null", R"({"__metadata__":{"k":null}})", "__metadata__ \"k\" is null"},
       {"metadata object", R"({"__metadata__":{"k":{}}})", "__metadata__ \"k\" is an object"},
       {"metadata array", R"({"__metadata__":{"k":[]}})", "__metadata__ \"k\" is an array"},
@@ -128,14 +133,17 @@ TEST(SafetensorsHeader, RefusesEachLieAndNamesIt) {
       {"dimension 1e400", One(R"("shape":[1e400])"), "shape is or holds inf"},
       {"dimension null", One(R"("shape":[null])"), "shape is or holds null"},
       {"dimension string", One(R"("shape":["4"])"), "shape is or holds a string"},
-      {"dimension 2^63", One(R"("shape":[9223372036854775808])"), "a dimension of 9223372036854775808"},
+      {"dimension 2^63", One(R"("shape":[9223372036854775808])"),
+       "a dimension of 9223372036854775808"},
       {"nine dimensions", One(R"("shape":[1,1,1,1,1,1,1,1,1])"), "more than 8 dimensions"},
       {"product over 2^64",
        One(R"("dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,4])"),
        "[4294967296, 4294967296] has more than 2^63 bytes"},
-      {"bytes over 2^63", One(R"("dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4])"),
+      {"bytes over 2^63",
+       One(R"("dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4])"),
        "more than 2^63 bytes"},
-      {"product wraps to 4", One(R"("dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4])"),
+      {"product wraps to 4",
+       One(R"("dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4])"),
        "more than 2^63 bytes"},
       {"one offset", One(R"("data_offsets":[0])"), "1 data_offsets, allowed are 2"},
       {"three offsets", One(R"("data_offsets":[0,4,4])"), "3 data_offsets, allowed are 2"},
@@ -166,7 +174,8 @@ TEST(SafetensorsHeader, RefusesEachLieAndNamesIt) {
   };
   for (const auto& [lie, header, says] : kLies) {
     const auto result = ReadHeader(header);
-    EXPECT_THAT(result.status().message(), AllOf(HasSubstr("m.safetensors"), HasSubstr(says))) << lie;
+    EXPECT_THAT(result.status().message(), AllOf(HasSubstr("m.safetensors"), HasSubstr(says)))
+        << lie;
     EXPECT_EQ(result.status().code(), Code::kBadCheckpoint) << lie;
   }
 }
@@ -176,6 +185,9 @@ constexpr double kSecondsMax = 15;
 #else
 constexpr double kSecondsMax = 1;
 #endif
+
+// Of this process: what a busy neighbour takes does not count.
+double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 TEST(SafetensorsHeader, AnswersBombsInUnderASecond) {
   std::string deep(100'000, '[');
@@ -196,11 +208,13 @@ TEST(SafetensorsHeader, AnswersBombsInUnderASecond) {
     std::string bomb, header, says;
   } kBombs[] = {
       {"10^5 deep", "{\"a\":" + deep, "entry \"a\" is an array"},
-      {"10^5 objects deep", [] {
+      {"10^5 objects deep",
+       [] {
          std::string text;
          for (int i = 0; i < 100'000; ++i) text += "{\"a\":";
          return text;
-       }(), "dtype"},
+       }(),
+       "dtype"},
       {"too many tensors", tensors, "more than 500000 tensors"},
       {"a million metadata entries", metadata, "more than 10000 metadata entries"},
       {"as many equal tensors as allowed", equal, "tensor \"a\" occurs twice"},
@@ -208,9 +222,9 @@ TEST(SafetensorsHeader, AnswersBombsInUnderASecond) {
   };
   for (const auto& [bomb, header, says] : kBombs) {
     const std::string file = SafetensorsFile(header, "");
-    const double begin = MonotonicSeconds();
+    const double begin = CpuSeconds();
     const auto result = Read(file);
-    EXPECT_LT(MonotonicSeconds() - begin, kSecondsMax) << bomb;
+    EXPECT_LT(CpuSeconds() - begin, kSecondsMax) << bomb;
     EXPECT_THAT(result.status().message(), HasSubstr(says)) << bomb;
   }
 }

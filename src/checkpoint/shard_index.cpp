@@ -82,7 +82,8 @@ class IndexHandler : public SaxBase {
   bool AddTensor(const std::string& file, error_code& ec) {
     const auto [at, is_new] = file_idx_.try_emplace(file, static_cast<int>(index.files.size()));
     if (is_new) index.files.push_back(file);
-    if (index.files.size() > kShardsMax) return Fail(ec, fmt::format("more than {} files", kShardsMax));
+    if (index.files.size() > kShardsMax)
+      return Fail(ec, fmt::format("more than {} files", kShardsMax));
     if (index.tensors.size() >= kCheckpointTensorsMax)
       return Fail(ec, fmt::format("more than {} tensors", kCheckpointTensorsMax));
     index.tensors.emplace_back(key_, at->second);

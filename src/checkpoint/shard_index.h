@@ -15,7 +15,7 @@ constexpr size_t kShardsMax = 10'000;
 constexpr size_t kCheckpointTensorsMax = 2'000'000;
 
 struct ShardIndex {
-  std::vector<std::string> files;                   // in order of first mention; not yet checked
+  std::vector<std::string> files;                    // in order of first mention; not yet checked
   std::vector<std::pair<std::string, int>> tensors;  // name, index into files; sorted by name
 };
 

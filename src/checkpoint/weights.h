@@ -3,8 +3,8 @@
 // a byte of data is read, then a parallel load that hands each tensor to its row.
 //
 // A quantised format needs nothing new here: a matrix and its scale are two rows. The family looks
-// at the source's dtype for a name (WeightSource::Find) while it builds the table, states the dtypes
-// it takes, and packs when both have been placed.
+// at the source's dtype for a name (WeightSource::Find) while it builds the table, states the
+// dtypes it takes, and packs when both have been placed.
 #pragma once
 
 #include <cstdint>
@@ -77,14 +77,14 @@ struct DummyInit {
 
 /// One tensor that a model wants.
 struct WeightRow {
-  std::string name;                    // as the checkpoint spells it
-  std::vector<std::string> aliases;    // other spellings of the same tensor
-  std::vector<int64_t> shape;          // expected, exactly
-  bool required = true;                // an optional row is loaded whenever the file has it;
-                                       // dummy weights have the required rows only
+  std::string name;                  // as the checkpoint spells it
+  std::vector<std::string> aliases;  // other spellings of the same tensor
+  std::vector<int64_t> shape;        // expected, exactly
+  bool required = true;              // an optional row is loaded whenever the file has it;
+                                     // dummy weights have the required rows only
   DummyInit dummy;
-  DTypes dtypes = kFloatDTypes;        // accepted; dummy weights are BF16 if that is accepted,
-                                       // otherwise F32
+  DTypes dtypes = kFloatDTypes;  // accepted; dummy weights are BF16 if that is accepted,
+                                 // otherwise F32
   /// Called once, from any lane, while other rows are placed on other lanes. An error ends the
   /// load and is returned with the tensor's name and file in front.
   std::function<Status(const TensorData&)> place;
@@ -124,10 +124,10 @@ std::unique_ptr<WeightSource> DummySource(uint64_t seed);
 
 /// Everything by which a checkpoint differs from a table.
 struct WeightReport {
-  std::vector<std::string> missing;     // required rows without a tensor: name and shape
-  std::vector<std::string> surplus;     // tensors that no row wants and `ignore` does not name
-  std::vector<std::string> misshapen;   // "name is [4, 8], expected [8, 4]"
-  std::vector<std::string> mistyped;    // "name is I8, accepted are BF16, F32, F16"
+  std::vector<std::string> missing;    // required rows without a tensor: name and shape
+  std::vector<std::string> surplus;    // tensors that no row wants and `ignore` does not name
+  std::vector<std::string> misshapen;  // "name is [4, 8], expected [8, 4]"
+  std::vector<std::string> mistyped;   // "name is I8, accepted are BF16, F32, F16"
 
   bool ok() const;
   /// kBadCheckpoint with counts and the first 20 of each kind, one a line.
@@ -146,7 +146,7 @@ struct LoadOptions {
   bool refuse_non_finite = true;
   /// Bytes placed so far and in all: about ten times a second from a thread of its own while the
   /// load runs, and after it with done == total.
-  std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;
+  std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress = nullptr;
 };
 
 /// Places every row that the source has, largest first, on all lanes of `team`. Call Check first:
