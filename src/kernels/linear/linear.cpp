@@ -1,7 +1,6 @@
 #include "kernels/linear/linear.h"
 
-#include "kernels/linear/panel_product.h"
-#include "kernels/linear/reference.h"
+#include "kernels/linear/linear_variants.h"
 
 namespace sluice {
 namespace {
@@ -10,7 +9,29 @@ namespace {
 // every lane, but a lane has several register blocks to amortise that over.
 constexpr int64_t kRowsWorthSplitting = 48;
 
-void RunWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
+void LinearAmx(const LinearArgs& args, Exec& exec) {
+  LinearWith({"amx", kAmxBf16, true, PanelProductAmx}, args, exec);
+}
+void LinearAvx512(const LinearArgs& args, Exec& exec) {
+  LinearWith({"avx512", kAvx512, false, PanelProductAvx512}, args, exec);
+}
+void LinearAvx2(const LinearArgs& args, Exec& exec) {
+  LinearWith({"avx2", kAvx2, false, PanelProductAvx2}, args, exec);
+}
+
+// clang-format off
+constexpr Variant<LinearArgs> kLinearVariants[] = {
+    // name        needs      run
+    {"amx",        kAmxBf16,  LinearAmx},  // bfloat16 inputs only
+    {"avx512",     kAvx512,   LinearAvx512},
+    {"avx2",       kAvx2,     LinearAvx2},
+    {"reference",  kAnything, LinearReference},
+};
+// clang-format on
+
+}  // namespace
+
+void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
   const int64_t rows = args.x.dim(0), panels = args.weight->panels();
   PanelProduct whole{.x = args.x.data(),
                      .x_stride = args.x.stride(0),
@@ -41,29 +62,13 @@ void RunWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
   });
 }
 
-void LinearAvx512(const LinearArgs& args, Exec& exec) {
-  RunWith({"avx512", kAvx512, false, PanelProductAvx512}, args, exec);
-}
-void LinearAvx2(const LinearArgs& args, Exec& exec) {
-  RunWith({"avx2", kAvx2, false, PanelProductAvx2}, args, exec);
-}
-
-// clang-format off
-constexpr Variant<LinearArgs> kLinearVariants[] = {
-    // name        needs      run
-    {"avx512",     kAvx512,   LinearAvx512},
-    {"avx2",       kAvx2,     LinearAvx2},
-    {"reference",  kAnything, LinearReference},
-};
-// clang-format on
-
-}  // namespace
-
 void Linear(const LinearArgs& args, Exec& exec) {
   CHECK_EQ(args.x.dim(1), args.weight->inputs());
   CHECK_EQ(args.y.dim(1), args.weight->outputs());
   CHECK_EQ(args.x.dim(0), args.y.dim(0));
-  Select(kLinearVariants, exec.machine).run(args, exec);
+  Machine machine = exec.machine;
+  if (!args.bf16_inputs) machine.features &= ~uint32_t{kAmxBf16};
+  Select(kLinearVariants, machine).run(args, exec);
 }
 
 std::vector<Variant<LinearArgs>> LinearVariants() {

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <limits>
+#include <string_view>
 
-#include "kernels/linear/reference.h"
+#include "kernels/linear/linear_variants.h"
+#include "kernels/linear/panel_amx_emulated.h"
 #include "kernels/testing.h"
 
 namespace sluice {
@@ -52,14 +56,22 @@ struct Case {
   }
 };
 
+void LinearAmxEmulated(const LinearArgs& args, Exec& exec) { LinearWith(kAmxEmulated, args, exec); }
+
 std::vector<Variant<LinearArgs>> VariantsHere() {
-  std::vector<Variant<LinearArgs>> out;
+  std::vector<Variant<LinearArgs>> out = {{"amx_emulated", kAnything, LinearAmxEmulated}};
   for (const auto& variant : LinearVariants())
     if (ThisMachine().Has(variant.needs)) out.push_back(variant);
   return out;
 }
 
 const Variant<LinearArgs> kReference = {"reference", kAnything, LinearReference};
+
+// Products of bfloat16s are exact in fp32, so only the additions round: n of them walk randomly,
+// half an epsilon at most each.
+double Tolerance(int64_t inputs) {
+  return 0.5 * std::numeric_limits<float>::epsilon() * (1 + std::sqrt(inputs));
+}
 
 TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
   TestExec test;
@@ -72,12 +84,53 @@ TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
     const auto expected = c.Run(kReference, 0, rows, test.exec);
     for (const auto& variant : VariantsHere()) {
       const auto actual = c.Run(variant, 0, rows, test.exec);
-      // A chain of n fp32 additions: at most n eps relative to the sum of magnitudes, in practice
-      // its square root; products of bfloat16s are exact in fp32.
-      EXPECT_LE(RelativeError(actual, expected), 2e-6)
+      EXPECT_LE(RelativeError(actual, expected), Tolerance(inputs))
           << variant.name << " " << rows << "x" << outputs << "x" << inputs << " seed " << round;
     }
   }
+}
+
+TEST(Linear, SumsLongRowsInSlices) {
+  TestExec test;
+  for (const auto& [rows, inputs] : {std::pair{2, 17500}, {4, 13100}, {18, 2085}, {70, 2085}}) {
+    Case c(19, rows, 33, inputs);
+    const auto expected = c.Run(kReference, 0, rows, test.exec);
+    for (const auto& variant : VariantsHere())
+      EXPECT_LE(RelativeError(c.Run(variant, 0, rows, test.exec), expected), Tolerance(inputs))
+          << variant.name << " " << rows << "x" << inputs;
+  }
+}
+
+TEST(Linear, UsesBfloat16ProductsOnlyWhereTheInputsAreBfloat16) {
+  EXPECT_EQ(SelectPanelKernel(Machine{kAvx2}, true).name, std::string_view("avx2"));
+  EXPECT_EQ(SelectPanelKernel(Machine{kAvx2 | kAvx512}, true).name, std::string_view("avx512"));
+  const Machine amx{kAvx2 | kAvx512 | kAmxBf16};
+  EXPECT_EQ(SelectPanelKernel(amx, true).name, std::string_view("amx"));
+  EXPECT_EQ(SelectPanelKernel(amx, false).name, std::string_view("avx512"));
+}
+
+// TDPBF16PS adds the products of even and of odd inputs apart, 16 pairs at a time.
+TEST(AmxEmulated, SumsInTheOrderOfTheInstruction) {
+  TestExec test;
+  Case c(0, 1, 1, 32);
+  std::fill(c.x.begin(), c.x.end(), 1.0f);
+  std::vector<float> w(32, 1.0f);
+  w[0] = 0x1p24f;  // 1 is lost beside it, 16 is not
+  c.weight.Pack(0, View<const float, 2>(w.data(), {1, 32}));
+  c.bias[0] = 0;
+  EXPECT_EQ(c.Run({"", kAnything, LinearAmxEmulated}, 0, 1, test.exec)[0], 0x1p24f + 16);
+  EXPECT_EQ(c.Run({"", kAnything, LinearReference}, 0, 1, test.exec)[0], 0x1p24f + 32);
+}
+
+TEST(AmxEmulated, TakesDenormalsForZero) {
+  TestExec test;
+  Case c(0, 1, 2, 1);
+  c.bias = {0, 0};
+  c.x = {0x1p100f};
+  const float w[] = {0x1p-127f, 0x1p-126f};
+  c.weight.Pack(0, View<const float, 2>(w, {2, 1}));
+  EXPECT_EQ(c.Run({"", kAnything, LinearAmxEmulated}, 0, 1, test.exec),
+            (std::vector<float>{0, 0x1p-26f}));
 }
 
 TEST(Linear, RoundsToTheBfloat16OfTheSum) {

@@ -5,6 +5,7 @@ namespace sluice {
 // clang-format off
 constexpr PanelKernel kPanelKernels[] = {
     // name    needs     bf16_inputs  run
+    {"amx",    kAmxBf16, true,        PanelProductAmx},
     {"avx512", kAvx512,  false,       PanelProductAvx512},
     {"avx2",   kAvx2,    false,       PanelProductAvx2},
 };

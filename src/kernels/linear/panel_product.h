@@ -53,5 +53,6 @@ std::byte* LaneScratch();
 
 void PanelProductAvx2(const PanelProduct& product);
 void PanelProductAvx512(const PanelProduct& product);
+void PanelProductAmx(const PanelProduct& product);
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-#include "kernels/linear/reference.h"
+#include "kernels/linear/linear_variants.h"
 
 namespace sluice {
 

@@ -97,7 +97,7 @@ uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t 
          kAllocations * kAlignment;
 }
 
-void Epmoe(const MoeArgs& args, Exec& exec) {
+void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
   Arena::Scope scope(exec.scratch);
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1);
   const int64_t rows = tokens * (args.ids.dim(1) + (args.shared ? 1 : 0));
@@ -111,7 +111,7 @@ void Epmoe(const MoeArgs& args, Exec& exec) {
                                 .intermediate_stride = stride,
                                 .out = exec.scratch.Matrix<float>(rows, hidden),
                                 .rounding = args.rounding,
-                                .kernel = &SelectPanelKernel(exec.machine, args.bf16_inputs)};
+                                .kernel = &kernel};
   exec.team.Run([&](int lane) {
     RunExpertGroups(groups, exec.team, lane);
     exec.team.Barrier();

@@ -1,13 +1,14 @@
 // The plain back end: each stage is a pass over all rows. The baseline, and the easiest to read.
 #pragma once
 
+#include "kernels/linear/panel_product.h"
 #include "kernels/moe/moe.h"
 
 namespace sluice {
 
 /// Sorts the rows by expert; gate and up of all experts (rows gathered as they are packed, silu and
 /// product in the epilogue) into an intermediate buffer; down of all experts into an output buffer;
-/// combines in token order. Shapes are checked and tokens > 0.
-void Epmoe(const MoeArgs& args, Exec& exec);
+/// combines in token order. `kernel` multiplies. Shapes are checked and tokens > 0.
+void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec);
 
 }  // namespace sluice

@@ -8,6 +8,11 @@
 namespace sluice {
 namespace {
 
+// The intermediate rows are an input as well: they are bfloat16s only if they are rounded.
+const PanelKernel& KernelFor(const Machine& machine, bool bf16_inputs, Rounding rounding) {
+  return SelectPanelKernel(machine, bf16_inputs && rounding == Rounding::kBf16);
+}
+
 int64_t PaddedIntermediate(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }
 
 }  // namespace
@@ -25,7 +30,7 @@ void Moe(const MoeArgs& args, MoeBackend, Exec& exec) {  // one back end so far:
   CHECK(args.weights.dim(1) == top_k && args.y.dim(1) == hidden && !args.experts->empty());
   CHECK(args.experts->front().hidden() == hidden);
   CHECK(!args.shared || args.shared->hidden() == hidden);
-  if (tokens > 0) Epmoe(args, exec);
+  if (tokens > 0) Epmoe(args, KernelFor(exec.machine, args.bf16_inputs, args.rounding), exec);
 }
 
 void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
@@ -36,13 +41,14 @@ void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
   Arena::Scope scope(exec.scratch);
   const ExpertGroup group{args.weights, nullptr, tokens, 0};
   const int64_t stride = PaddedIntermediate(args.weights->intermediate());
-  const ExpertGroupsArgs groups{.groups = {&group, 1},
-                                .x = args.x,
-                                .intermediate = exec.scratch.Allocate<float>(tokens * stride),
-                                .intermediate_stride = stride,
-                                .out = args.y,
-                                .rounding = args.rounding,
-                                .kernel = &SelectPanelKernel(exec.machine, args.bf16_inputs)};
+  const ExpertGroupsArgs groups{
+      .groups = {&group, 1},
+      .x = args.x,
+      .intermediate = exec.scratch.Allocate<float>(tokens * stride),
+      .intermediate_stride = stride,
+      .out = args.y,
+      .rounding = args.rounding,
+      .kernel = &KernelFor(exec.machine, args.bf16_inputs, args.rounding)};
   exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });
 }
 

@@ -5,7 +5,8 @@
 
 #include <numeric>
 
-#include "kernels/linear/panel_product.h"
+#include "kernels/linear/panel_amx_emulated.h"
+#include "kernels/moe/epmoe.h"
 #include "kernels/testing.h"
 
 namespace sluice {
@@ -15,6 +16,38 @@ namespace {
 // a sum lies near a rounding border, fp32 and double fall on different sides, which costs some
 // 2e-3. Without rounding the error is that of fp32 chains.
 constexpr double kRoundedTolerance = 8e-3, kExactTolerance = 5e-6;
+
+// What a test runs on: this machine limited to each kernel that it has, and the AMX kernel on
+// emulated tiles.
+struct Place {
+  std::string name;
+  Machine machine;
+  const PanelKernel* kernel = nullptr;  // instead of the machine's choice
+};
+
+std::vector<Place> PlacesHere() {
+  std::vector<Place> out = {{"amx_emulated", Machine{}, &kAmxEmulated}};
+  for (const char* isa : {"avx2", "avx512", "amx"})
+    if (auto machine = LimitedMachine(isa); machine.ok()) out.push_back({isa, *machine});
+  return out;
+}
+
+class On {
+ public:
+  explicit On(const Place& place, int lanes = 2)
+      : machine_(place.machine),
+        test_(lanes),
+        exec{test_.exec.team, machine_, test_.exec.scratch},
+        kernel(place.kernel) {}
+
+ private:
+  Machine machine_;
+  TestExec test_;
+
+ public:
+  Exec exec;
+  const PanelKernel* kernel;
+};
 
 struct Shape {
   int64_t tokens, experts, hidden, intermediate, top_k, shared;  // shared: its width, 0: none
@@ -70,12 +103,15 @@ struct Case {
             .y = {y.data(), {count, s.hidden}}};
   }
 
-  std::vector<float> Run(Exec& exec, int64_t begin, int64_t count) const {
+  std::vector<float> Run(On& on, int64_t begin, int64_t count) const {
     std::vector<float> y;
-    Moe(Args(y, begin, count), MoeBackend::kAuto, exec);
+    if (on.kernel)
+      Epmoe(Args(y, begin, count), *on.kernel, on.exec);
+    else
+      Moe(Args(y, begin, count), MoeBackend::kAuto, on.exec);
     return y;
   }
-  std::vector<float> Run(Exec& exec) const { return Run(exec, 0, s.tokens); }
+  std::vector<float> Run(On& on) const { return Run(on, 0, s.tokens); }
 
   std::vector<float> Reference(Exec& exec) const {
     std::vector<float> y;
@@ -84,38 +120,18 @@ struct Case {
   }
 };
 
-// The machine limited to each kernel that it has.
-std::vector<std::pair<std::string, Machine>> MachinesHere() {
-  std::vector<std::pair<std::string, Machine>> out;
-  for (const char* isa : {"avx2", "avx512", "amx"})
-    if (auto machine = LimitedMachine(isa); machine.ok()) out.emplace_back(isa, *machine);
-  return out;
-}
-
-class On {  // a test's team on a limited machine
- public:
-  explicit On(const Machine& machine, int lanes = 2)
-      : machine_(machine), test_(lanes), exec{test_.exec.team, machine_, test_.exec.scratch} {}
-
- private:
-  Machine machine_;
-  TestExec test_;
-
- public:
-  Exec exec;
-};
-
 void ExpectMatchesReference(const Case& c, const std::string& what) {
-  for (const auto& [isa, machine] : MachinesHere()) {
-    On on(machine);
-    const auto actual = c.Run(on.exec), expected = c.Reference(on.exec);
+  for (const Place& place : PlacesHere()) {
+    if (place.kernel && c.rounding == Rounding::kNone) continue;  // inputs of down: not bfloat16s
+    On on(place);
+    const auto actual = c.Run(on), expected = c.Reference(on.exec);
     for (int64_t t = 0; t < c.s.tokens; ++t) {
       const auto row = [&](const std::vector<float>& y) {
         return std::vector<float>(y.begin() + t * c.s.hidden, y.begin() + (t + 1) * c.s.hidden);
       };
       EXPECT_LE(RelativeError(row(actual), row(expected)),
                 c.rounding == Rounding::kBf16 ? kRoundedTolerance : kExactTolerance)
-          << what << " " << isa << " row " << t;
+          << what << " " << place.name << " row " << t;
     }
   }
 }
@@ -153,38 +169,38 @@ TEST(Moe, TakesZeroAndHugeWeights) {
 }
 
 TEST(Moe, HasNothingToDoForNoTokens) {
-  TestExec test;
-  EXPECT_TRUE(Case(3, {0, 4, 32, 16, 2, 16}).Run(test.exec).empty());
+  On on(PlacesHere().back());
+  EXPECT_TRUE(Case(3, {0, 4, 32, 16, 2, 16}).Run(on).empty());
 }
 
 TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
   Case c(4, {41, 7, 75, 37, 3, 24});
-  for (const auto& [isa, machine] : MachinesHere()) {
-    On one(machine, 1), two(machine, 2), three(machine, 3);
-    const auto all = c.Run(one.exec);
-    EXPECT_EQ(c.Run(two.exec), all) << isa;
-    EXPECT_EQ(c.Run(three.exec), all) << isa;
+  for (const Place& place : PlacesHere()) {
+    On one(place, 1), two(place, 2), three(place, 3);
+    const auto all = c.Run(one);
+    EXPECT_EQ(c.Run(two), all) << place.name;
+    EXPECT_EQ(c.Run(three), all) << place.name;
     for (int64_t t = 0; t < c.s.tokens; ++t) {
-      const auto single = c.Run(two.exec, t, 1);
+      const auto single = c.Run(two, t, 1);
       EXPECT_TRUE(std::equal(single.begin(), single.end(), all.begin() + t * c.s.hidden))
-          << isa << " row " << t;
+          << place.name << " row " << t;
     }
-    const auto tail = c.Run(three.exec, 13, 28);
-    EXPECT_TRUE(std::equal(tail.begin(), tail.end(), all.begin() + 13 * c.s.hidden)) << isa;
+    const auto tail = c.Run(three, 13, 28);
+    EXPECT_TRUE(std::equal(tail.begin(), tail.end(), all.begin() + 13 * c.s.hidden)) << place.name;
   }
 }
 
 TEST(Moe, KeepsNotANumberInItsToken) {
   Case c(5, {12, 4, 48, 40, 2, 16}), dirty = c;
   dirty.x[7 * 48 + 3] = std::numeric_limits<float>::quiet_NaN();
-  for (const auto& [isa, machine] : MachinesHere()) {
-    On on(machine);
-    const auto clean = c.Run(on.exec), out = dirty.Run(on.exec);
+  for (const Place& place : PlacesHere()) {
+    On on(place);
+    const auto clean = c.Run(on), out = dirty.Run(on);
     for (int64_t i = 0; i < 12 * 48; ++i) {
       if (i / 48 == 7)
-        EXPECT_TRUE(std::isnan(out[i])) << isa;
+        EXPECT_TRUE(std::isnan(out[i])) << place.name;
       else
-        EXPECT_EQ(out[i], clean[i]) << isa;
+        EXPECT_EQ(out[i], clean[i]) << place.name;
     }
   }
 }
@@ -196,10 +212,10 @@ TEST(Moe, TakesNoMoreScratchThanItSays) {
     const uint64_t bytes =
         MoeScratchBytes(shape.tokens, shape.top_k, shape.hidden,
                         std::max(shape.intermediate, shape.shared), shape.experts);
-    TestExec test(2);
-    c.Run(test.exec);
-    EXPECT_LE(test.exec.scratch.used_max(), bytes);
-    EXPECT_EQ(test.exec.scratch.used(), 0u);
+    On on(PlacesHere().back());
+    c.Run(on);
+    EXPECT_LE(on.exec.scratch.used_max(), bytes);
+    EXPECT_EQ(on.exec.scratch.used(), 0u);
   }
 }
 
@@ -207,13 +223,14 @@ TEST(DenseFfn, IsTheSharedExpertAlone) {
   // A mixture whose routed weights are zero adds nothing but zeros to the shared expert.
   Case c(7, {9, 2, 70, 30, 1, 90});
   std::fill(c.weights.begin(), c.weights.end(), 0.0f);
-  for (const auto& [isa, machine] : MachinesHere()) {
-    On on(machine);
+  for (const Place& place : PlacesHere()) {
+    if (place.kernel) continue;  // DenseFfn takes the machine's choice
+    On on(place);
     std::vector<float> y;
     const MoeArgs args = c.Args(y, 0, 9);
     DenseFfn({args.x, &c.shared, c.rounding, true, args.y}, on.exec);
     EXPECT_LE(on.exec.scratch.used_max(), MoeScratchBytes(9, 1, 70, 90, 1));
-    EXPECT_EQ(y, c.Run(on.exec)) << isa;
+    EXPECT_EQ(y, c.Run(on)) << place.name;
   }
 }
 

@@ -1,0 +1,23 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "kernels/linear/panel_product.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx512.inc"
+
+#include "kernels/linear/amx_tiles.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/panel_amx.inc"
+
+}  // namespace
+
+void PanelProductAmx(const PanelProduct& product) { RunPanelProduct<AmxKernel>(product); }
+
+}  // namespace sluice

@@ -1,0 +1,26 @@
+#include "kernels/linear/panel_amx_emulated.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx2.inc"
+
+#include "kernels/linear/emulated_tiles.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/panel_amx.inc"
+
+}  // namespace
+
+void PanelProductAmxEmulated(const PanelProduct& product) { RunPanelProduct<AmxKernel>(product); }
+
+}  // namespace sluice

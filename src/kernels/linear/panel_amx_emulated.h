@@ -1,0 +1,13 @@
+// The AMX kernel on emulated tiles: for tests on machines without AMX, never in a dispatch table.
+#pragma once
+
+#include "kernels/linear/panel_product.h"
+
+namespace sluice {
+
+void PanelProductAmxEmulated(const PanelProduct& product);
+
+inline constexpr PanelKernel kAmxEmulated = {"amx_emulated", kAnything, true,
+                                             PanelProductAmxEmulated};
+
+}  // namespace sluice
