@@ -1,12 +1,18 @@
-"""Packs conversations into rows: batch(tokenizer, seed, step, tokens) -> arrays. A function of (seed, step)."""
+"""Packs conversations into rows: batch(tokenizer, seed, step, tokens, worker) -> arrays."""
 import random
 
 import torch
 
 from chat import conversation
 
-# Row length: how often, in percent. Short rows train most; the long ones carry long recall.
-ROWS = {256: 46, 512: 30, 1024: 12, 2048: 12}
+SHORT_STEPS = 800
+
+
+def row_lengths(step):
+    """How often each row length comes, in percent: short rows teach most a second, long ones come later."""
+    return {256: 80, 512: 20} if step < SHORT_STEPS else {256: 50, 512: 26, 1024: 14, 2048: 10}
+
+
 TOKENS_PER_SENTENCE = 11
 
 
@@ -62,7 +68,8 @@ def pack(docs, length, row_count):
     return ids, targets, document, position, dropped
 
 
-def batch(tokenizer, seed, step, tokens):
-    rng = random.Random(f"{seed}|{step}")
-    length = rng.choices(list(ROWS), ROWS.values())[0]
+def batch(tokenizer, seed, step, tokens, worker=0):
+    lengths = row_lengths(step)
+    length = random.Random(f"{seed}|{step}").choices(list(lengths), lengths.values())[0]
+    rng = random.Random(f"{seed}|{step}|{worker}")
     return pack(list(documents(tokenizer, rng, length, tokens)), length, tokens // length)[:4]

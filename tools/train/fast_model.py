@@ -6,8 +6,6 @@ are computed for every token as one wide SwiGLU whose hidden units are multiplie
 (zero for experts not chosen), which on small experts is cheaper than sorting tokens; independent
 conversations are packed into rows, and neither attention kind looks across their borders.
 """
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -69,10 +67,25 @@ def linear_before(x, w_in, wq, wk, wv, qn, kn, cos, sin, heads):
     return h, turn(q), turn(k), v
 
 
-def linear_after(x, h, o, g_norm, wg, wout, groups):
-    """x + dense(group_norm(o) * sigmoid(gate))."""
+def chunk_products(q, k, v, inside, writes, reads, decays, write_decay, read_decay):
+    """What a chunk does by itself. q, k, v: [N, heads, D] in bfloat16, cut into chunks of CHUNK tokens.
+
+    -> o [chunks, heads, CHUNK, D] without the incoming state, u [chunks, heads, D, D] added to the state,
+    and the decayed queries that will read the incoming state.
+    """
+    q, k, v = (y.unflatten(0, (-1, CHUNK)).transpose(1, 2) for y in (q, k, v))
+    scores = (q @ k.transpose(-1, -2)).float() * decays * inside[:, None]
+    o = scores.bfloat16() @ v
+    kw = (k.float() * (write_decay * writes[:, None])[..., None]).bfloat16()
+    qr = (q.float() * (read_decay * reads[:, None])[..., None]).bfloat16()
+    return o, (kw.transpose(-1, -2) @ v).float(), qr
+
+
+def linear_after(x, h, o, qr, S, g_norm, wg, wout, groups):
+    """x + dense(group_norm(o + qr S) * sigmoid(gate))."""
     n = len(x)
-    o = norm(o.float().view(n, groups, -1), g_norm.view(groups, -1)).view(n, -1)
+    o = (o.float() + (qr @ S).float()).transpose(1, 2).reshape(n, groups, -1) * o.shape[-1] ** -0.5
+    o = norm(o, g_norm.view(groups, -1)).view(n, -1)
     o = o * torch.sigmoid(F.linear(h, wg.bfloat16()).float())
     return x + F.linear(o.bfloat16(), wout.bfloat16()).float()
 
@@ -109,20 +122,23 @@ def dense_ffn(x, w_post, gate, up, down):
     return x + F.linear(a.bfloat16(), down.bfloat16()).float()
 
 
-def route_mask(scores, bias, groups, topk_group, k):
-    """Which experts each token uses, [N, E] of 0 and 1."""
+def route(x, w_post, router, bias, groups, topk_group, k, scale):
+    """Normed rows, the weight of every expert [N, E] (zero where not chosen), and who was chosen."""
+    h = norm(x, w_post)
+    scores = torch.sigmoid(F.linear(h, router))
     n, experts = scores.shape
-    grouped = (scores + bias).view(n, groups, -1)
+    grouped = (scores.detach() + bias).view(n, groups, -1)
     group_score = grouped.topk(2, -1).values.sum(-1)
     threshold = group_score.topk(topk_group, -1).values[:, -1:]
     choice = torch.where((group_score >= threshold)[:, :, None], grouped, -1e9).view(n, experts)
-    return (choice >= choice.topk(k, -1).values[:, -1:]).float()
+    mask = (choice >= choice.topk(k, -1).values[:, -1:]).float()
+    chosen = scores * mask
+    return h.bfloat16(), chosen / chosen.sum(-1, keepdim=True) * scale, mask
 
 
-
-
-def expert_products(x, h32, weight, gate, up, down):
-    n, h = len(x), h32.bfloat16()
+def expert_products(x, h, weight, gate, up, down):
+    """Routed and shared experts added to the residual stream."""
+    n = len(x)
     a = F.silu(F.linear(h, gate.flatten(0, 1).bfloat16()).float())
     a = a * F.linear(h, up.flatten(0, 1).bfloat16()).float()
     weight = torch.cat([weight, torch.ones_like(weight[:, :1])], -1)
@@ -138,7 +154,14 @@ class FastModel:
         self.linear_before, self.linear_after = wrap(linear_before), wrap(linear_after)
         self.latent_before, self.latent_after = wrap(latent_before), wrap(latent_after)
         self.dense_ffn, self.expert_products = wrap(dense_ffn), wrap(expert_products)
-        self.route_mask = wrap(route_mask)
+        self.route, self.chunk_products = wrap(route), wrap(chunk_products)
+        i = torch.arange(CHUNK).float()
+        self.decays = {}
+        for layer in range(c["num_hidden_layers"]):
+            gamma = linear_decay(c, layer).float()[:, None]
+            between = i[:, None] - i[None, :]
+            inside = torch.exp(gamma[..., None] * between.clamp(min=0)) * (between >= 0)
+            self.decays[layer] = inside, torch.exp(gamma * (CHUNK - 1 - i)), torch.exp(gamma * (i + 1))
         limit = c["max_position_embeddings"]
         self.tables = {}
         for name, dim in (("linear", self.rotary), ("latent", c["qk_rope_head_dim"])):
@@ -151,51 +174,39 @@ class FastModel:
         rows, T = document.shape
         flat = position.flatten()
         batch = {name: (cos[flat], sin[flat]) for name, (cos, sin) in self.tables.items()}
-        same = document[:, :, None] == document[:, None, :]
-        batch["mask"] = (same & torch.ones(T, T, dtype=torch.bool).tril())[:, None]
+        row = torch.arange(rows)[:, None].expand(rows, T)
+        batch["segments"] = (row * 10**7 + document).flatten().unique_consecutive(return_counts=True)[1].tolist()
         chunks = T // CHUNK
         d = document.view(rows, chunks, CHUNK)
-        batch["intra"] = (d[..., :, None] == d[..., None, :]).float()  # [rows, chunks, C, C]
+        inside = (d[..., :, None] == d[..., None, :]).float().flatten(0, 1)  # [rows * chunks, C, C]
         last = d[:, :, -1]
         before = torch.cat([torch.full_like(last[:, :1], -1), last[:, :-1]], 1)
-        batch["reads"] = (d == before[:, :, None]).float()  # tokens that see the incoming state
-        batch["writes"] = (d == last[:, :, None]).float()  # tokens that survive into the next chunk
+        reads = (d == before[:, :, None]).float()  # tokens that see the incoming state
+        writes = (d == last[:, :, None]).float()  # tokens that survive into the next chunk
+        batch["inside"] = inside, writes.flatten(0, 1), reads.flatten(0, 1)
         batch["carry"] = before[:, :, None] == last[:, None, :]  # state read at c holds writes of c'
         batch["shape"] = rows, T
         return batch
 
-    def recurrence(self, q, k, v, layer, batch):
-        """Chunked form: [N, heads, D] -> [N, heads * D]."""
+    def incoming(self, u, layer, batch):
+        """State before each chunk, [chunks, heads, D, D], from what each chunk adds."""
         rows, T = batch["shape"]
-        heads, D = q.shape[1:]
-        chunks = T // CHUNK
-        gamma = linear_decay(self.c, layer).float()  # [heads]
-        i = torch.arange(CHUNK).float()
-        lower = (i[:, None] - i[None, :])
-        A = torch.where(lower >= 0, torch.exp(gamma[:, None, None] * lower.clamp(min=0)), 0.0)
-        q, k, v = (y.view(rows, chunks, CHUNK, heads, D).transpose(2, 3) for y in (q, k, v))
-        scores = (q @ k.transpose(-1, -2)).float() * A * batch["intra"][:, :, None]
-        o = scores.bfloat16() @ v  # [rows, chunks, heads, C, D]
-        if chunks > 1:
-            w = torch.exp(gamma[:, None] * (CHUNK - 1 - i)) * batch["writes"][:, :, None]
-            kw = k * w.bfloat16()[..., None]
-            u = (kw.transpose(-1, -2) @ v).float()  # [rows, chunks, heads, D, D]
-            n = torch.arange(chunks)
-            step = (n[:, None] - 1 - n[None, :]).float()
-            M = torch.where(step >= 0, torch.exp(gamma[:, None, None] * CHUNK * step.clamp(min=0)), 0.0)
-            M = M[None] * batch["carry"][:, None]  # [rows, heads, c, c']
-            u = u.permute(0, 2, 1, 3, 4).reshape(rows, heads, chunks, D * D)
-            S = (M @ u).view(rows, heads, chunks, D, D).transpose(1, 2).bfloat16()
-            r = torch.exp(gamma[:, None] * (i + 1)) * batch["reads"][:, :, None]
-            o = o + (q * r.bfloat16()[..., None]) @ S
-        return (o.transpose(2, 3).reshape(rows * T, heads * D)) * D**-0.5
+        chunks, (_, heads, D, _) = T // CHUNK, u.shape
+        n = torch.arange(chunks)
+        step = (n[:, None] - 1 - n[None, :]).float()
+        gamma = linear_decay(self.c, layer).float()[:, None, None]
+        M = torch.exp(gamma * CHUNK * step.clamp(min=0)) * (step >= 0) * batch["carry"][:, None]
+        u = u.view(rows, chunks, heads, D * D).transpose(1, 2)
+        return (M @ u).transpose(1, 2).reshape(-1, heads, D, D).bfloat16()
 
     def attention(self, q, k, v, batch):
-        rows, T = batch["shape"]
-        heads = q.shape[1]
-        q, k, v = (y.view(rows, T, heads, -1).transpose(1, 2) for y in (q, k, v))
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=batch["mask"], scale=q.shape[-1] ** -0.5)
-        return o.transpose(1, 2).reshape(rows * T, -1)
+        """Causal attention inside each conversation: [N, heads, D] -> [N, heads * v]."""
+        out = []
+        for q, k, v in zip(*(y.split(batch["segments"]) for y in (q, k, v))):
+            q, k, v = (y.transpose(0, 1)[None] for y in (q, k, v))
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=q.shape[-1] ** -0.5)
+            out.append(o[0].transpose(0, 1).flatten(1))
+        return torch.cat(out)
 
     def hidden(self, p, bias, ids, batch):
         """Final normed rows [N, H] and the load of every expert, [layers, E] as a share of tokens."""
@@ -209,8 +220,8 @@ class FastModel:
             if is_linear(c, i):
                 h, q, k, v = self.linear_before(x, *w("norm_in", "q", "k", "v", "q_norm", "k_norm"),
                                                 *batch["linear"], heads)
-                o = self.recurrence(q, k, v, i, batch)
-                x = self.linear_after(x, h, o, *w("g_norm", "g", "out"), c["group_norm_size"])
+                o, u, qr = self.chunk_products(q, k, v, *batch["inside"], *self.decays[i])
+                x = self.linear_after(x, h, o, qr, self.incoming(u, i, batch), *w("g_norm", "g", "out"), c["group_norm_size"])
             else:
                 q, k, v = self.latent_before(
                     x, *w("norm_in", "q_a", "q_a_norm", "q_b", "kv_a", "kv_a_norm", "k_b", "v_b"),
@@ -219,14 +230,9 @@ class FastModel:
             if i < c["first_k_dense_replace"]:
                 x = self.dense_ffn(x, *w("norm_post", "gate", "up", "down"))
             else:
-                def mask_of(scores):
-                    return self.route_mask(scores, bias[i], c["n_group"], c["topk_group"],
-                                           c["num_experts_per_tok"])
-                h32 = norm(x, w("norm_post")[0])
-                scores = torch.sigmoid(F.linear(h32, w("router")[0]))
-                mask = mask_of(scores.detach())
-                chosen = scores * mask
-                weight = chosen / chosen.sum(-1, keepdim=True) * c["routed_scaling_factor"]
-                x = self.expert_products(x, h32, weight, *w("gate", "up", "down"))
+                h, weight, mask = self.route(x, *w("norm_post", "router"), bias[i], c["n_group"],
+                                             c["topk_group"], c["num_experts_per_tok"],
+                                             c["routed_scaling_factor"])
+                x = self.expert_products(x, h, weight, *w("gate", "up", "down"))
                 loads[i] = mask.mean(0)
         return norm(x, p["norm"]), loads
