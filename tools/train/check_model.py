@@ -24,7 +24,7 @@ args = parser.parse_args()
 golden_folder = args.golden or args.folder / "golden"
 golden = json.loads((golden_folder / "golden.json").read_text())
 tensors = load_file(golden_folder / "golden.safetensors")
-model = Model.load(args.folder, getattr(torch, args.dtype))
+model = Model.load(args.folder, getattr(torch, args.dtype), rounding=args.mode == "bf16")
 
 
 def relative(actual, expected):

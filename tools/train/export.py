@@ -43,7 +43,27 @@ def published(config, p, bias, dtype=torch.bfloat16):
             out |= {f"{m}experts.{e}.{k}_proj.weight": w(k)[e] for k in ("gate", "up", "down")}
         out |= {f"{m}shared_experts.{k}_proj.weight": w(k)[-1] for k in ("gate", "up", "down")}
     exact = ("mlp.gate.weight", "mlp.gate.expert_bias")
-    return {n: t.detach().to(torch.float32 if n.endswith(exact) else dtype).contiguous() for n, t in out.items()}
+    exact_type = torch.float32 if dtype.is_floating_point else dtype
+    return {n: t.detach().to(exact_type if n.endswith(exact) else dtype).contiguous() for n, t in out.items()}
+
+
+def parameters_of(config, weights):
+    """The inverse of published(), in float32: (parameters, bias)."""
+    from_file = {n: t.float() for n, t in weights.items()}
+    p = parameters_from(config, 0)
+    bias = torch.zeros(config["num_hidden_layers"], config["num_experts"])
+    # Each published tensor is a rearrangement of parameters: number all entries, and read them back.
+    count, numbered = 0, {}
+    for n, t in p.items():
+        numbered[n] = torch.arange(count, count + t.numel()).view(t.shape)
+        count += t.numel()
+    flat = torch.empty(count)
+    for n, index in published(config, numbered, bias - 1, torch.int64).items():
+        if n.endswith("expert_bias"):
+            bias[int(n.split(".")[2])] = from_file[n]
+        else:
+            flat[index.long()] = from_file[n]
+    return {n: flat[index] for n, index in numbered.items()}, bias
 
 
 def write(config, p, bias, folder):
@@ -64,7 +84,7 @@ def main():
     if args.run.suffix == ".json":
         config = json.loads(args.run.read_text())
         p = parameters_from(config, 1)
-        bias = {i: 0.01 * torch.randn(config["num_experts"]) for i in range(config["num_hidden_layers"])}
+        bias = 0.01 * torch.randn(config["num_hidden_layers"], config["num_experts"])
     else:
         saved = torch.load(args.run / "checkpoint.pt")
         config, p, bias = saved["config"], saved["p" if args.raw else "average"], saved["bias"]

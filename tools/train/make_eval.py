@@ -23,7 +23,8 @@ def item(task, number, problem, thinking=False, check=None, max_tokens=160):
         line["tools"] = problem.tools
     if thinking:
         line["chat_template_kwargs"] = {"enable_thinking": True}
-    return line | {"check": check or problem.check, "max_tokens": max_tokens}
+    return line | {"check": check or problem.check, "max_tokens": max_tokens,
+                   "reference": chat.target(problem, thinking)}
 
 
 def plain_set(task, rng):
@@ -80,7 +81,8 @@ def recall_set(tokens, rng, filler, tokenizer):
             count += 1
         lines.append({"id": f"recall-{tokens}-{len(lines):03d}",
                       "messages": [{"role": "user", "content": content}], "context": context(count),
-                      "check": {"kind": "contains", "value": facts[0][2]}, "max_tokens": 40})
+                      "check": {"kind": "contains", "value": facts[0][2]}, "max_tokens": 40,
+                      "reference": fact_sentence(facts[0])})
     return lines
 
 

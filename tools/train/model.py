@@ -7,6 +7,10 @@ fast form of the same mathematics (fast_model.py) and a test that both agree.
 
     model = Model.load("models/sluice-tiny", dtype=torch.float32)
     logits = model([17, 4, 99])            # [tokens, vocab]
+
+With rounding=True values are rounded to bfloat16 where an engine in that type rounds them (projections,
+norms, residual additions, activations, attention outputs, rope tables; not the recurrence, the router,
+softmax or sums), to tell how far rounding alone moves the results.
 """
 import json
 import math
@@ -62,10 +66,6 @@ def rope_interleaved(x, cos, sin):
     return torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2)
 
 
-def swiglu(x, gate, up, down):
-    return (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ down.T
-
-
 def route(scores, bias, config):
     """Group-limited choice of experts. scores [tokens, experts] after the sigmoid -> ids, weights."""
     experts, groups = config["num_experts"], config["n_group"]
@@ -81,18 +81,31 @@ def route(scores, bias, config):
 
 
 class Model:
-    def __init__(self, config, weights):
-        self.config, self.weights = config, weights
+    def __init__(self, config, weights, rounding=False):
+        self.config, self.weights, self.rounding = config, weights, rounding
         self.dtype = weights["model.norm.weight"].dtype
 
+    def round(self, x):
+        return x.bfloat16().to(self.dtype) if self.rounding else x
+
+    def linear(self, x, name):
+        return self.round(x @ self.weights[name + ".weight"].T)
+
+    def norm(self, x, name, eps):
+        return self.round(rms_norm(x, self.weights[name + ".weight"], eps))
+
+    def rope(self, tokens, rotary_dim):
+        cos, sin = rope_tables(torch.arange(tokens), rotary_dim, self.config["rope_theta"], self.dtype)
+        return self.round(cos), self.round(sin)
+
     @staticmethod
-    def load(folder, dtype=torch.float32):
+    def load(folder, dtype=torch.float32, rounding=False):
         folder = pathlib.Path(folder)
         config = json.loads((folder / "config.json").read_text())
         weights = {}
         for file in sorted(folder.glob("*.safetensors")):
             weights.update({k: v.to(dtype) for k, v in load_file(file).items()})
-        return Model(config, weights)
+        return Model(config, weights, rounding)
 
     def __call__(self, ids, debug=None):
         """Logits of every position, [tokens, vocab]; `debug`, a dict, collects intermediate tensors."""
@@ -100,35 +113,31 @@ class Model:
             return self.forward(torch.as_tensor(ids), debug if debug is not None else {})
 
     def forward(self, ids, debug):
-        c, w = self.config, self.weights
-        eps = c["rms_norm_eps"]
-        x = w["model.word_embeddings.weight"][ids]
+        c, eps = self.config, self.config["rms_norm_eps"]
+        x = self.weights["model.word_embeddings.weight"][ids]
         debug["embed"] = x
         for layer in range(c["num_hidden_layers"]):
             p = f"model.layers.{layer}."
-            normed = rms_norm(x, w[p + "input_layernorm.weight"], eps)
             mix = self.linear_attention if is_linear(c, layer) else self.latent_attention
-            out = mix(layer, p + "attention.", normed, debug)
-            x = x + out
-            normed = rms_norm(x, w[p + "post_attention_layernorm.weight"], eps)
-            ffn = self.ffn(layer, p + "mlp.", normed, debug)
-            x = x + ffn
+            out = mix(layer, p + "attention.", self.norm(x, p + "input_layernorm", eps), debug)
+            x = self.round(x + out)
+            ffn = self.ffn(layer, p + "mlp.", self.norm(x, p + "post_attention_layernorm", eps), debug)
+            x = self.round(x + ffn)
             debug.update({f"layer{layer}.attn_out": out, f"layer{layer}.ffn_out": ffn,
                           f"layer{layer}.residual": x})
-        x = rms_norm(x, w["model.norm.weight"], eps)
+        x = self.norm(x, "model.norm", eps)
         debug["final_norm"] = x
         head = "model.word_embeddings" if c["tie_word_embeddings"] else "lm_head"
-        return x @ w[head + ".weight"].T
+        return x @ self.weights[head + ".weight"].T
 
     def linear_attention(self, layer, p, x, debug):
         c, w = self.config, self.weights
         tokens, heads, dim = len(x), c["num_attention_heads"], c["head_dim"]
         eps = c["rms_norm_eps"]
-        q, k, v = (x @ w[p + "query_key_value.weight"].T).view(tokens, 3, heads, dim).unbind(1)
+        q, k, v = self.linear(x, p + "query_key_value").view(tokens, 3, heads, dim).unbind(1)
         q = rms_norm(q, w[p + "query_layernorm.weight"], eps)
         k = rms_norm(k, w[p + "key_layernorm.weight"], eps)
-        rotary = int(dim * c["partial_rotary_factor"])
-        cos, sin = rope_tables(torch.arange(tokens), rotary, c["rope_theta"], self.dtype)
+        cos, sin = self.rope(tokens, int(dim * c["partial_rotary_factor"]))
         q, k = rope_half_split(q, cos, sin), rope_half_split(k, cos, sin)
         decay = linear_decay(c, layer).exp().to(self.dtype)[:, None, None]
         state = torch.zeros(heads, dim, dim, dtype=self.dtype)
@@ -139,27 +148,26 @@ class Model:
         o = torch.stack(rows).reshape(tokens, heads * dim)
         debug.update({f"layer{layer}.gla_out": o, f"layer{layer}.state": state})
         groups = c["group_norm_size"]
-        o = rms_norm(o.view(tokens, groups, -1), w[p + "g_norm.weight"].view(groups, -1), eps)
-        o = o.reshape(tokens, -1) * torch.sigmoid(x @ w[p + "g_proj.weight"].T)
-        return o @ w[p + "dense.weight"].T
+        o = rms_norm(self.round(o).view(tokens, groups, -1), w[p + "g_norm.weight"].view(groups, -1), eps)
+        gate = self.round(torch.sigmoid(self.linear(x, p + "g_proj")))
+        return self.linear(self.round(self.round(o.reshape(tokens, -1)) * gate), p + "dense")
 
     def latent_attention(self, layer, p, x, debug):
-        c, w = self.config, self.weights
+        c = self.config
         tokens, heads, rank = len(x), c["num_attention_heads"], c["kv_lora_rank"]
         nope, rope, vdim = c["qk_nope_head_dim"], c["qk_rope_head_dim"], c["v_head_dim"]
         if c["q_lora_rank"]:
-            cq = rms_norm(x @ w[p + "q_a_proj.weight"].T, w[p + "q_a_layernorm.weight"], 1e-6)
-            q = cq @ w[p + "q_b_proj.weight"].T
+            q = self.linear(self.norm(self.linear(x, p + "q_a_proj"), p + "q_a_layernorm", 1e-6), p + "q_b_proj")
         else:
-            q = x @ w[p + "q_proj.weight"].T
+            q = self.linear(x, p + "q_proj")
         q_nope, q_rope = q.view(tokens, heads, nope + rope).split([nope, rope], -1)
-        latent, k_rope = (x @ w[p + "kv_a_proj_with_mqa.weight"].T).split([rank, rope], -1)
-        latent = rms_norm(latent, w[p + "kv_a_layernorm.weight"], 1e-6)
-        cos, sin = rope_tables(torch.arange(tokens), rope, c["rope_theta"], self.dtype)
-        q_rope = rope_interleaved(q_rope, cos, sin)
-        k_rope = rope_interleaved(k_rope[:, None, :], cos, sin)[:, 0]
+        latent, k_rope = self.linear(x, p + "kv_a_proj_with_mqa").split([rank, rope], -1)
+        latent = self.norm(latent, p + "kv_a_layernorm", 1e-6)
+        cos, sin = self.rope(tokens, rope)
+        q_rope = self.round(rope_interleaved(q_rope, cos, sin))
+        k_rope = self.round(rope_interleaved(k_rope[:, None, :], cos, sin)[:, 0])
         debug.update({f"layer{layer}.latent": latent, f"layer{layer}.k_rope": k_rope})
-        kv = (latent @ w[p + "kv_b_proj.weight"].T).view(tokens, heads, nope + vdim)
+        kv = self.linear(latent, p + "kv_b_proj").view(tokens, heads, nope + vdim)
         k_nope, v = kv.split([nope, vdim], -1)
         scores = torch.einsum("ihd,jhd->hij", q_nope, k_nope)
         scores = scores + torch.einsum("ihd,jd->hij", q_rope, k_rope)
@@ -167,13 +175,14 @@ class Model:
         future = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
         attention = scores.masked_fill(future, -math.inf).softmax(-1)
         o = torch.einsum("hij,jhd->ihd", attention, v).reshape(tokens, heads * vdim)
-        return o @ w[p + "dense.weight"].T
+        return self.linear(self.round(o), p + "dense")
 
     def ffn(self, layer, p, x, debug):
         c, w = self.config, self.weights
 
         def expert(prefix, rows):
-            return swiglu(rows, *(w[f"{prefix}{m}_proj.weight"] for m in ("gate", "up", "down")))
+            gate = self.round(torch.nn.functional.silu(self.linear(rows, prefix + "gate_proj")))
+            return self.linear(self.round(gate * self.linear(rows, prefix + "up_proj")), prefix + "down_proj")
 
         if layer < c["first_k_dense_replace"]:
             return expert(p, x)
@@ -187,4 +196,4 @@ class Model:
             if len(token):
                 y = expert(f"{p}experts.{e}.", x[token]) * weights[token, slot, None]
                 routed.index_add_(0, token, y)
-        return routed + expert(p + "shared_experts.", x)
+        return self.round(self.round(routed) + expert(p + "shared_experts.", x))

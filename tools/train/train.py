@@ -106,7 +106,7 @@ def exact_match(model, p, bias, docs, tokens):
     """Share of documents whose every target is the model's first choice: greedy decoding would write it."""
     right, total = 0, len(docs)
     while docs:
-        length = next(n for n in (64, 128, 256, 512, 1024, 2048, 4096) if n >= max(len(d[0]) for d in docs))
+        length = next(n for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192) if n >= max(len(d[0]) for d in docs))
         ids, targets, document, position, rest = data.pack(docs, length, tokens // length)
         with torch.no_grad():
             hidden, _ = model.hidden(p, bias, ids, model.prepare(document, position))
