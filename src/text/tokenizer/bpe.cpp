@@ -7,11 +7,7 @@
 namespace sluice {
 namespace {
 
-// Up to here rescanning all pairs for each merge is faster than a heap.
-constexpr size_t kShortSymbolsMax = 40;
 constexpr size_t kPieceBytesMax = size_t{1} << 30;  // positions are 32-bit; longer pieces are cut
-
-uint64_t HeapKey(uint32_t rank, size_t position) { return uint64_t{rank} << 32 | position; }
 
 }  // namespace
 
@@ -83,16 +79,8 @@ void BpeModel::EncodeUncached(std::string_view piece, const Vocabulary& vocabula
       ids->push_back(*id);
       return;
     }
-  StartSymbols(piece, scratch);
-  if (scratch->symbols.empty()) return;
-  if (scratch->symbols.size() <= kShortSymbolsMax) {
-    MergeShort(scratch);
-    for (const BpeScratch::Symbol& symbol : scratch->symbols) ids->push_back(symbol.id);
-  } else {
-    MergeLong(scratch);
-    for (int32_t at = 0; at >= 0; at = scratch->symbols[at].next)
-      ids->push_back(scratch->symbols[at].id);
-  }
+  SetStartIds(piece, &scratch->start_ids);
+  if (!MergeByWindows(merges, scratch, ids)) MergeWithHeap(merges, scratch, ids);
 }
 
 std::optional<int32_t> BpeModel::WholePiece(std::string_view piece, const Vocabulary& vocabulary,
@@ -106,81 +94,17 @@ std::optional<int32_t> BpeModel::WholePiece(std::string_view piece, const Vocabu
   return entry->id;
 }
 
-void BpeModel::StartSymbols(std::string_view piece, BpeScratch* scratch) const {
-  std::vector<BpeScratch::Symbol>& symbols = scratch->symbols;
-  symbols.clear();
+void BpeModel::SetStartIds(std::string_view piece, std::vector<int32_t>* ids) const {
+  ids->clear();
   bool after_unknown = false;
   for (const char byte : piece) {
     const int32_t id = byte_ids[static_cast<uint8_t>(byte)];
-    const bool unknown = id < 0;
-    if (!unknown) {
-      symbols.push_back({id, 0, 0, MergeTable::kNoRank, -1});
+    if (id >= 0) {
+      ids->push_back(id);
     } else if (unknown_id >= 0 && !(fuse_unknown && after_unknown)) {
-      symbols.push_back({unknown_id, 0, 0, MergeTable::kNoRank, -1});
+      ids->push_back(unknown_id);
     }
-    after_unknown = unknown;
-  }
-  for (size_t i = 0; i + 1 < symbols.size(); ++i) {
-    const MergeTable::Merge merge = merges.Find(symbols[i].id, symbols[i + 1].id);
-    symbols[i].rank = merge.rank;
-    symbols[i].merged = merge.id;
-  }
-}
-
-void BpeModel::MergeShort(BpeScratch* scratch) const {
-  std::vector<BpeScratch::Symbol>& symbols = scratch->symbols;
-  while (symbols.size() > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < symbols.size(); ++i)
-      if (symbols[i].rank < symbols[best].rank) best = i;
-    if (symbols[best].rank == MergeTable::kNoRank) break;
-    symbols[best].id = symbols[best].merged;
-    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
-    for (size_t i = best == 0 ? 0 : best - 1; i <= best; ++i) {
-      const bool last = i + 1 == symbols.size();
-      const MergeTable::Merge merge =
-          last ? MergeTable::Merge{} : merges.Find(symbols[i].id, symbols[i + 1].id);
-      symbols[i].rank = merge.rank;
-      symbols[i].merged = merge.id;
-    }
-  }
-}
-
-void BpeModel::MergeLong(BpeScratch* scratch) const {
-  std::vector<BpeScratch::Symbol>& symbols = scratch->symbols;
-  std::vector<uint64_t>& heap = scratch->heap;
-  const auto later = std::greater<uint64_t>();
-  heap.clear();
-  for (size_t i = 0; i < symbols.size(); ++i) {
-    symbols[i].previous = static_cast<int32_t>(i) - 1;
-    symbols[i].next = i + 1 < symbols.size() ? static_cast<int32_t>(i) + 1 : -1;
-    if (symbols[i].rank != MergeTable::kNoRank) heap.push_back(HeapKey(symbols[i].rank, i));
-  }
-  std::make_heap(heap.begin(), heap.end(), later);
-  const auto update = [&](int32_t at) {
-    BpeScratch::Symbol& symbol = symbols[at];
-    const MergeTable::Merge merge =
-        symbol.next < 0 ? MergeTable::Merge{} : merges.Find(symbol.id, symbols[symbol.next].id);
-    symbol.rank = merge.rank;
-    symbol.merged = merge.id;
-    if (merge.rank == MergeTable::kNoRank) return;
-    heap.push_back(HeapKey(merge.rank, static_cast<size_t>(at)));
-    std::push_heap(heap.begin(), heap.end(), later);
-  };
-  while (!heap.empty()) {
-    const uint64_t top = heap.front();
-    std::pop_heap(heap.begin(), heap.end(), later);
-    heap.pop_back();
-    const int32_t at = static_cast<int32_t>(top & 0xFFFFFFFFu);
-    BpeScratch::Symbol& left = symbols[at];
-    if (left.rank != top >> 32) continue;  // the pair is no more
-    BpeScratch::Symbol& right = symbols[left.next];
-    left.id = left.merged;
-    left.next = right.next;
-    right.rank = MergeTable::kNoRank;
-    if (left.next >= 0) symbols[left.next].previous = at;
-    if (left.previous >= 0) update(left.previous);
-    update(at);
+    after_unknown = id < 0;
   }
 }
 

@@ -86,16 +86,37 @@ class PieceCache {
 
 /// What a call of Encode works in; not shared between threads at the same time.
 struct BpeScratch {
+  struct Token {
+    int32_t id;
+    size_t begin, end;  // which of `start_ids` it is made of
+    bool operator==(const Token&) const = default;
+  };
   struct Symbol {
     int32_t id, previous, next;
     uint32_t rank;  // of the merge with the next symbol
     int32_t merged;
   };
   PieceCache cache;
-  std::vector<Symbol> symbols;
-  std::vector<uint64_t> heap;  // rank << 32 | position
+  std::vector<int32_t> start_ids;  // one for each byte (less where bytes have no token)
+  std::vector<Token> tokens, next_tokens;
+  std::vector<Symbol> symbols;  // MergeWithHeap
+  std::vector<uint64_t> heap;   // rank << 32 | position
   std::string alphabet_text;
 };
+
+/// Most symbols that one merge window holds.
+constexpr size_t kWindowSymbols = 256;
+
+/// The encoding of at most kWindowSymbols symbols, appended to `tokens`; `begin` numbers the first.
+void MergeWindow(const MergeTable& merges, const int32_t* ids, size_t count, size_t begin,
+                 std::vector<BpeScratch::Token>* tokens);
+
+/// The encoding of scratch->start_ids, any number, in O(n log n); appended to `ids`.
+void MergeWithHeap(const MergeTable& merges, BpeScratch* scratch, std::vector<int32_t>* ids);
+
+/// The same in time O(n) from overlapping windows. Returns false, with `ids` as it was, for rare
+/// texts that need the heap.
+bool MergeByWindows(const MergeTable& merges, BpeScratch* scratch, std::vector<int32_t>* ids);
 
 struct BpeModel {
   MergeTable merges;
@@ -114,9 +135,7 @@ struct BpeModel {
                       std::vector<int32_t>* ids) const;
   std::optional<int32_t> WholePiece(std::string_view piece, const Vocabulary& vocabulary,
                                     BpeScratch* scratch) const;
-  void StartSymbols(std::string_view piece, BpeScratch* scratch) const;
-  void MergeShort(BpeScratch* scratch) const;
-  void MergeLong(BpeScratch* scratch) const;
+  void SetStartIds(std::string_view piece, std::vector<int32_t>* ids) const;
 };
 
 }  // namespace sluice

@@ -163,9 +163,14 @@ std::unique_ptr<BpeScratch> TakeScratch(const Tokenizer::Impl& impl) {
 }
 
 void GiveBackScratch(const Tokenizer::Impl& impl, std::unique_ptr<BpeScratch> scratch) {
-  constexpr size_t kKeptSymbolsMax = 1 << 16;
-  if (scratch->symbols.capacity() > kKeptSymbolsMax) scratch->symbols = {};
-  if (scratch->heap.capacity() > kKeptSymbolsMax) scratch->heap = {};
+  constexpr size_t kKeptMax = 1 << 16;  // entries; what a very long piece needed is freed
+  const auto trim = [](auto& buffer) {
+    if (buffer.capacity() > kKeptMax) buffer = {};
+  };
+  trim(scratch->start_ids);
+  trim(scratch->symbols);
+  trim(scratch->tokens);
+  trim(scratch->heap);
   const std::lock_guard lock(impl.mutex);
   if (impl.idle_scratch.size() < Tokenizer::Impl::kIdleScratchMax)
     impl.idle_scratch.push_back(std::move(scratch));

@@ -70,7 +70,7 @@ TEST(Tokenizer, MergesPiecesOfEveryLengthByTheDefinition) {
     }
     const Vocabulary vocabulary;
     BpeScratch scratch;
-    for (int length = 1; length < 150; length += 7) {
+    for (int length = 1; length < 1500; length = length * 5 / 4 + 3) {
       std::string piece;
       for (int i = 0; i < length; ++i) piece += static_cast<char>('a' + random.Below(4));
       std::vector<int32_t> first, cached;
@@ -80,6 +80,14 @@ TEST(Tokenizer, MergesPiecesOfEveryLengthByTheDefinition) {
       EXPECT_EQ(first, cached);
     }
   }
+}
+
+TEST(Tokenizer, MergesTokensLongerThanAWindow) {
+  FileParts parts;
+  std::string half = "a";  // aa, aaaa, ... 1024 times a
+  for (int i = 0; i < 10; ++i, half += half) parts.merges.emplace_back(half, half);
+  const auto t = Make(parts);
+  EXPECT_THAT(t->Encode(std::string(3 * 1024 + 5, 'a')), ElementsAre(265, 265, 265, 257, 'a'));
 }
 
 TEST(Tokenizer, ReadsMergesAsStringsAndAsPairs) {
