@@ -19,8 +19,8 @@ inline constexpr int64_t kPanelInputs = 32;
 /// A [outputs, inputs] matrix as panels of 32 outputs. A panel is [inputs / 2][32 outputs][2]: for
 /// each pair of inputs the 32 outputs' two values side by side (the VNNI order), so a 64-byte line
 /// is one row of an AMX B tile, and one AVX-512 register of 16 outputs. Missing outputs of the last
-/// panel and padded inputs are zero. Owns its memory, or a share of it; copies are views of the same
-/// memory; read-only after packing.
+/// panel and padded inputs are zero. Owns its memory, or a share of it; copies are views of the
+/// same memory; read-only after packing.
 class PackedBf16 {
  public:
   PackedBf16() = default;
@@ -34,7 +34,9 @@ class PackedBf16 {
 
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
-  int64_t padded_inputs() const { return (inputs_ + kPanelInputs - 1) / kPanelInputs * kPanelInputs; }
+  int64_t padded_inputs() const {
+    return (inputs_ + kPanelInputs - 1) / kPanelInputs * kPanelInputs;
+  }
   int64_t panels() const { return (outputs_ + kPanelOutputs - 1) / kPanelOutputs; }
   int64_t panel_elements() const { return padded_inputs() * kPanelOutputs; }
   const Bf16* panel(int64_t p) const { return data_ + p * panel_elements(); }
@@ -49,6 +51,9 @@ class PackedBf16 {
   float At(int64_t output, int64_t input) const;
 
  private:
+  template <class T>
+  void PackRows(int64_t output_begin, View<const T, 2> rows);
+
   Bf16* Element(int64_t output, int64_t input) const {
     return data_ + output / kPanelOutputs * panel_elements() + input / 2 * (2 * kPanelOutputs) +
            output % kPanelOutputs * 2 + input % 2;
