@@ -57,9 +57,9 @@ struct GenerateRequest {
 struct FinishReason {
   enum class Type { kStop, kLength, kAbort };
   Type type = Type::kStop;
-  std::optional<int32_t> matched_token;  // kStop by an EOS or stop id
-  std::optional<std::string> matched_string;  // kStop by a stop string
-  Status error;                          // kAbort: why
+  std::optional<int32_t> matched_token = {};  // kStop by an EOS or stop id
+  std::optional<std::string> matched_string = {};  // kStop by a stop string
+  Status error = {};                     // kAbort: why
 };
 
 /// What one request has produced since its last event. Events of a request arrive in order, on one

@@ -24,13 +24,13 @@ struct SamplingParams {
   double frequency_penalty = 0;                 // [-2, 2], over generated tokens
   double presence_penalty = 0;                  // [-2, 2], over generated tokens
   double repetition_penalty = 1;                // (0, 2], over prompt and generated tokens
-  std::vector<std::pair<int32_t, float>> logit_bias;  // ids in the vocabulary, at most 1,024
-  std::vector<std::string> stop;                // at most 16 of 256 bytes each, none empty
-  std::vector<int32_t> stop_token_ids;          // in addition to the model's EOS ids
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // ids in the vocabulary, at most 1,024
+  std::vector<std::string> stop = {};           // at most 16 of 256 bytes each, none empty
+  std::vector<int32_t> stop_token_ids = {};     // in addition to the model's EOS ids
   bool ignore_eos = false;
   bool skip_special_tokens = true;              // in text
   bool no_stop_trim = false;                    // keep the matched stop string in the text
-  std::optional<uint64_t> seed;                 // none: from the engine's own stream
+  std::optional<uint64_t> seed = {};            // none: from the engine's own stream
   uint32_t choice = 0;                          // index among n choices: stream (seed, choice)
 };
 
@@ -39,7 +39,7 @@ struct LogprobOptions {
   bool enabled = false;
   int64_t prompt_start = -1;           // first prompt position reported; -1: none of the prompt
   int32_t top = 0;                     // best tokens a position, at most 256
-  std::vector<int32_t> token_ids;      // report these ids at every position
+  std::vector<int32_t> token_ids = {};  // report these ids at every position
   bool raw = false;                    // of generated tokens: raw logits, or after processing
 };
 
@@ -51,9 +51,9 @@ struct TokenLogprob {
 /// Log-probabilities at one position.
 struct PositionLogprobs {
   int32_t id = 0;
-  std::optional<float> logprob;        // none: the first position reported has no predecessor
-  std::vector<TokenLogprob> top;       // descending, ties by id
-  std::vector<TokenLogprob> asked;     // in the order of LogprobOptions::token_ids
+  std::optional<float> logprob = {};   // none: the first position reported has no predecessor
+  std::vector<TokenLogprob> top = {};  // descending, ties by id
+  std::vector<TokenLogprob> asked = {};  // in the order of LogprobOptions::token_ids
 };
 
 /// Errors: kInvalidArgument with the field's name, the value and the range.
