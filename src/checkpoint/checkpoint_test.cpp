@@ -123,7 +123,7 @@ TEST(Checkpoint, RefusesEachBadDirectoryAndNamesTheFault) {
   } kLies[] = {
       {"empty", [](auto&) {}, "no model.safetensors.index.json, no model.safetensors and no other"},
       {"truncated", [](auto& d) { d.Write("model.safetensors", kA.substr(0, kA.size() - 1)); },
-       "tensor \"a\" claims bytes [0, 4) of a data section of 3"},
+       "tensor \"a\" claims bytes [0, 4) of a data section of 3: 1 bytes are missing"},
       {"longer", [](auto& d) { d.Write("model.safetensors", kA + "x"); }, "1 bytes too many"},
       {"empty file", [](auto& d) { d.Write("model.safetensors", ""); },
        "0 bytes is no safetensors"},

@@ -26,15 +26,15 @@ struct Job {
 // types; e4m3 has no infinity and two NaN codes.
 template <class T>
 int64_t FindMasked(const T* x, int64_t count, T mask) {
-  constexpr int64_t kBlock = 1024;  // scanned without branches
-  for (int64_t i = 0; i < count; i += kBlock) {
-    const int64_t end = std::min(i + kBlock, count);
-    unsigned any = 0;
-    for (int64_t j = i; j < end; ++j) any |= (x[j] & mask) == mask;
-    if (!any) continue;
-    for (int64_t j = i; j < end; ++j)
-      if ((x[j] & mask) == mask) return j;
+  constexpr int64_t kBlock = 1024;  // scanned without branches, so that it becomes vector code
+  int64_t i = 0;
+  for (; i + kBlock <= count; i += kBlock) {
+    T any = 0;
+    for (int64_t j = 0; j < kBlock; ++j) any |= static_cast<T>((x[i + j] & mask) == mask);
+    if (any) break;
   }
+  for (; i < count; ++i)
+    if ((x[i] & mask) == mask) return i;
   return -1;
 }
 

@@ -241,11 +241,14 @@ Status CheckTiling(const std::vector<TensorEntry>& tensors, uint64_t data_bytes,
                    const std::string& path) {
   uint64_t covered = 0;
   for (const TensorEntry& e : tensors) {
-    if (e.end > data_bytes)
+    if (e.end > data_bytes) {
+      uint64_t claimed = e.end;
+      for (const TensorEntry& other : tensors) claimed = std::max(claimed, other.end);
       return Error(Code::kBadCheckpoint,
-                   "{}: tensor {} claims bytes [{}, {}) of a data section of {}: the file is "
-                   "truncated or its header lies",
-                   path, Quoted(e.name), e.begin, e.end, data_bytes);
+                   "{}: tensor {} claims bytes [{}, {}) of a data section of {}: {} bytes are "
+                   "missing",
+                   path, Quoted(e.name), e.begin, e.end, data_bytes, claimed - data_bytes);
+    }
     if (e.begin != covered)
       return Error(Code::kBadCheckpoint, "{}: tensor {} claims bytes [{}, {}), {} byte {}", path,
                    Quoted(e.name), e.begin, e.end,
