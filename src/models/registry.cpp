@@ -94,7 +94,11 @@ Result<ModelDescription> DescribeModel(const ModelLoadOptions& options) {
                        .tensors = blueprint.places->rows(),
                        .config_path = path.config_path,
                        .directory = path.directory,
-                       .has_weights = path.has_weights};
+                       .has_weights = path.has_weights,
+                       .ignore = [model = std::shared_ptr<Model>(std::move(blueprint.model)),
+                                  ignore = blueprint.ignore](std::string_view name) {
+                         return ignore(name);
+                       }};
   for (WeightRow& row : out.tensors) row.place = nullptr;
   return out;
 }

@@ -37,8 +37,14 @@ struct ModelDescription {
   std::string config_path;
   std::string directory;           // empty for a geometry
   bool has_weights = false;
+  IgnoreName ignore;               // tensors that are knowingly left aside
 };
 Result<ModelDescription> DescribeModel(const ModelLoadOptions& options);
+
+/// Whether a checkpoint has exactly the tensors that the model wants. Errors: as CheckWeights.
+inline Status CheckFiles(const ModelDescription& model, const Checkpoint& checkpoint) {
+  return CheckWeights(checkpoint, model.tensors, model.ignore);
+}
 
 /// Names for config.json's "architectures", sorted.
 std::vector<std::string> SupportedArchitectures();
