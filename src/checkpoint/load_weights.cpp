@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 
 #include "base/clock.h"
@@ -62,14 +63,19 @@ class Load {
 
   Status Run(std::span<const WeightRow> rows, Team& team) {
     RETURN_IF_ERROR(MakeJobs(rows));
-    std::thread monitor([this] { Monitor(); });
+    std::thread monitor;
+    try {
+      monitor = std::thread([this] { Monitor(); });
+    } catch (const std::system_error&) {
+      log::Warning("no thread to report progress with: loading without");
+    }
     team.Run([this](int lane) { RunLane(lane); });
     {
       std::lock_guard lock(mutex_);
       finished_ = true;
     }
     wake_.notify_all();
-    monitor.join();
+    if (monitor.joinable()) monitor.join();
     const Status changed = source_.Finish();
     if (!changed.ok() && !error_.ok())  // what a lane saw may be a consequence: say both
       return Status(changed.code(), changed.message() + "; " + error_.message());
