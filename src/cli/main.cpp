@@ -1,0 +1,84 @@
+// The program: finds the subcommand, parses its flags, runs it.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "cli/command.h"
+#include "cli/spelling.h"
+#include "server/version.h"
+
+namespace {
+
+using sluice::Command;
+
+constexpr int kExitUsage = 2;
+
+// A new subcommand: its file, its Make function in command.h, its line here.
+constexpr std::unique_ptr<Command> (*kCommands[])() = {
+    sluice::MakeServeCommand,
+};
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  sluice serve --model-path models/sluice-tiny\n"
+    "  sluice serve --model-path ~/models/Ling-2.6-flash --port 8000 --context-length 32768\n"
+    "  sluice COMMAND --help";
+
+/// What the parser did not know: the first one, with the nearest known name.
+int ReportUnknown(const CLI::App& parser, const std::string& argument) {
+  if (argument.size() < 2 || argument[0] != '-') {
+    fmt::print(stderr, "sluice: error: unexpected argument '{}'\n", argument);
+  } else {
+    std::vector<std::string> known;
+    for (const CLI::Option* option : parser.get_options())
+      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    const std::string flag = argument.substr(0, argument.find('='));
+    const std::string nearest = sluice::Nearest(flag, known);
+    fmt::print(stderr, "sluice: error: unknown flag {}{}\n", flag,
+               nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest));
+  }
+  fmt::print(stderr, "Try 'sluice {} --help'.\n", parser.get_name());
+  return kExitUsage;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("A server for hybrid mixture-of-experts language models", "sluice");
+  app.set_version_flag("--version", std::string("sluice ") + sluice::kVersion);
+  app.require_subcommand(1);
+  app.footer(kExamples);
+  std::vector<std::unique_ptr<Command>> commands;
+  std::vector<CLI::App*> parsers;
+  for (const auto make : kCommands) {
+    commands.push_back(make());
+    parsers.push_back(app.add_subcommand(commands.back()->name(), commands.back()->summary()));
+    parsers.back()->allow_extras();
+    commands.back()->AddFlags(*parsers.back());
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    fmt::print(stderr, "sluice: error: {}\n", error.what());
+    return kExitUsage;
+  }
+  for (size_t i = 0; i < commands.size(); ++i) {
+    if (!parsers[i]->parsed()) continue;
+    const auto unknown = parsers[i]->remaining();
+    return unknown.empty() ? commands[i]->Run() : ReportUnknown(*parsers[i], unknown[0]);
+  }
+  return kExitUsage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Main(argc, argv);
+  } catch (const std::exception& error) {  // out of memory, at most: we throw nothing ourselves
+    fmt::print(stderr, "sluice: error: {}\n", error.what());
+    return 1;
+  }
+}

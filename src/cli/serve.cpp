@@ -1,0 +1,204 @@
+// `sluice serve`: the HTTP server.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+#include "cli/command.h"
+#include "cli/engine_flags.h"
+#include "cli/foreign_flags.h"
+#include "server/json/json_writer.h"
+#include "server/run_server.h"
+#include "server/signals.h"
+
+namespace sluice {
+namespace {
+
+class ServeCommand final : public Command {
+ public:
+  const char* name() const override { return "serve"; }
+  const char* summary() const override {
+    return "Serve a model over HTTP: OpenAI's API and SGLang's native one";
+  }
+  void AddFlags(CLI::App& parser) override;
+  int Run() override;
+
+ private:
+  void AddHttpFlags(CLI::App& parser);
+  void AddApiFlags(CLI::App& parser);
+  void AddLimitFlags(CLI::App& parser);
+  std::string FlagsJson() const;
+  void PrintLimits() const;
+
+  EngineFlags engine_;
+  ServerOptions server_;
+  ForeignFlags foreign_;
+  std::string sampling_defaults_ = "model", logprobs_mode_;
+  bool skip_warmup_ = false, print_limits_ = false;
+  double drain_timeout_ = 0;
+};
+
+void ServeCommand::AddFlags(CLI::App& parser) {
+  AddEngineFlags(parser, engine_);
+  server_.http.port = 30000;
+  AddHttpFlags(parser);
+  AddApiFlags(parser);
+  AddLimitFlags(parser);
+  foreign_.AddTo(parser);
+  parser.footer(
+      "Then:\n"
+      "  curl http://127.0.0.1:30000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n"
+      "Other flags of SGLang are accepted; those that ask for what is not built are refused by name.");
+}
+
+void ServeCommand::AddHttpFlags(CLI::App& parser) {
+  const char* const group = "HTTP";
+  parser.add_option("--host", server_.http.host, "Address to listen on")
+      ->capture_default_str()->group(group);
+  parser.add_option("--port", server_.http.port, "0: a free one, printed")
+      ->check(CLI::Range(0, 65535))->capture_default_str()->group(group);
+  parser.add_option("--http-keep-alive-timeout", server_.http.limits.keep_alive_seconds,
+                    "Seconds an idle connection stays open")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--drain-seconds", server_.drain_seconds,
+                    "After SIGTERM: unready for so long, but still serving")
+      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
+  parser.add_option("--drain-timeout", drain_timeout_,
+                    "Then: seconds for running requests to end [as long as they take]")
+      ->check(CLI::NonNegativeNumber)->group(group);
+  parser.add_flag("--skip-server-warmup,!--no-skip-server-warmup", skip_warmup_,
+                  "Be ready without a first request of our own")->group(group);
+}
+
+void ServeCommand::AddApiFlags(CLI::App& parser) {
+  const char* const group = "API";
+  ApiConfig& api = server_.app.api;
+  parser.add_option("--served-model-name", server_.app.served_model_name,
+                    "The model's name in the API [model path]")->group(group);
+  parser.add_flag("--strict-model-name,!--no-strict-model-name", api.strict_model_name,
+                  "Refuse requests for another model")->group(group);
+  parser.add_option("--sampling-defaults", sampling_defaults_,
+                    "Of OpenAI routes: generation_config.json, or OpenAI's own")
+      ->check(CLI::IsMember({"model", "openai"}))->capture_default_str()->group(group);
+  parser.add_option("--logprobs-mode", logprobs_mode_,
+                    "Of generated tokens, on all routes [native: processed, OpenAI: raw]")
+      ->check(CLI::IsMember({"processed", "raw"}))->group(group);
+  parser.add_option("--max-logprobs", api.max_logprobs, "Most logprobs of an OpenAI request")
+      ->check(CLI::Range(0, 256))->capture_default_str()->group(group);
+  parser.add_option("--stream-interval", api.stream_interval, "Tokens a stream frame")
+      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))->capture_default_str()->group(group);
+  parser.add_flag("--incremental-streaming-output,--stream-output,!--no-incremental-streaming-output",
+                  api.incremental_streaming, "Native streams send only what is new")->group(group);
+  parser.add_flag("--allow-auto-truncate,!--no-allow-auto-truncate", api.allow_auto_truncate,
+                  "Cut prompts that are too long instead of refusing them")->group(group);
+  parser.add_option("--metrics-prefix", server_.app.metrics_prefix, "Of every metric's name")
+      ->capture_default_str()->group(group);
+}
+
+void ServeCommand::AddLimitFlags(CLI::App& parser) {
+  const char* const group = "Limits";
+  HttpLimits& limits = server_.http.limits;
+  parser.add_option("--max-request-bytes", limits.body.body_bytes_max, "Larger bodies get 413")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--max-connections", limits.connections_max, "More are refused with 503")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--max-connections-per-address", limits.connections_per_address_max,
+                    "Of one client address")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--max-head-seconds", limits.head_seconds_max, "For a request's head to arrive")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--max-body-seconds", limits.body_seconds_base,
+                    "For its body, plus 1 s for each 64 KiB")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--max-stalled-seconds", limits.stalled_seconds_max,
+                    "For a client that does not read its stream")
+      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+  parser.add_option("--worker-threads", server_.app.worker_threads, "That parse and tokenise")
+      ->check(CLI::Range(1, 256))->capture_default_str()->group(group);
+  parser.add_flag("--print-limits", print_limits_, "Show every limit and exit")->group(group);
+}
+
+std::string ServeCommand::FlagsJson() const {
+  const EngineOptions& o = engine_.options;
+  const ApiConfig& api = server_.app.api;
+  JsonWriter json;
+  json.BeginObject().Key("model_path").String(o.model_path);
+  json.Key("tokenizer_path").String(o.tokenizer_path.empty() ? o.model_path : o.tokenizer_path);
+  json.Key("chat_template").String(o.chat_template);
+  json.Key("skip_tokenizer_init").Bool(o.skip_tokenizer_init);
+  json.Key("load_format").String(o.load_format).Key("dtype").String(o.dtype);
+  json.Key("context_length").Int(o.context_length);
+  json.Key("mem_fraction_static").Number(o.mem_fraction_static);
+  json.Key("recurrent_state_memory_ratio").Number(o.recurrent_state_memory_ratio);
+  json.Key("max_recurrent_state_size").Int(o.max_recurrent_state_size);
+  json.Key("max_running_requests").Int(o.max_running_requests);
+  json.Key("max_total_tokens").Int(o.max_total_tokens);
+  json.Key("max_queued_requests").Int(o.max_queued_requests);
+  json.Key("chunked_prefill_size").Int(o.chunked_prefill_size);
+  json.Key("max_prefill_tokens").Int(o.max_prefill_tokens).Key("page_size").Int(o.page_size);
+  json.Key("random_seed").Uint(o.random_seed).Key("moe_backend").String(o.moe_backend);
+  json.Key("threads").Int(o.threads).Key("cpu_isa").String(o.cpu_isa);
+  json.Key("host").String(server_.http.host).Key("port").Int(server_.http.port);
+  json.Key("served_model_name").String(server_.app.served_model_name);
+  json.Key("sampling_defaults").String(sampling_defaults_);
+  json.Key("stream_interval").Int(api.stream_interval);
+  json.Key("incremental_streaming_output").Bool(api.incremental_streaming);
+  json.Key("allow_auto_truncate").Bool(api.allow_auto_truncate);
+  json.Key("log_level").String(engine_.log_level);
+  return json.EndObject().Take();
+}
+
+void ServeCommand::PrintLimits() const {
+  const HttpLimits& limits = server_.http.limits;
+  const auto row = [](const char* name, auto value) { fmt::print("{:<34}{}\n", name, value); };
+  row("connections", limits.connections_max);
+  row("connections per address", limits.connections_per_address_max);
+  row("requests per connection", limits.requests_per_connection_max);
+  row("request line (bytes)", limits.head.request_line_bytes_max);
+  row("header fields (bytes)", limits.head.fields_bytes_max);
+  row("header fields (count)", limits.head.field_count_max);
+  row("head complete (s)", limits.head_seconds_max);
+  row("body (bytes)", limits.body.body_bytes_max);
+  row("body complete (s)", limits.body_seconds_base);
+  row("  plus 1 s per (bytes)", limits.body_bytes_per_second);
+  row("idle keep-alive (s)", limits.keep_alive_seconds);
+  row("unsent output of a stream (bytes)", limits.unsent_bytes_max);
+  row("  then cancelled after (s)", limits.stalled_seconds_max);
+  row("queued requests", engine_.options.max_queued_requests);
+  row("requests waiting for a worker", server_.app.worker_jobs_max);
+  row("logprobs of OpenAI routes", server_.app.api.max_logprobs);
+}
+
+int ServeCommand::Run() {
+  if (print_limits_) {
+    PrintLimits();
+    return kExitOk;
+  }
+  Status status = ApplyEngineFlags(engine_);
+  if (status.ok()) status = foreign_.Check();
+  if (!status.ok()) {
+    fmt::print(stderr, "sluice: error: {}\n", status.message());
+    return kExitUsage;
+  }
+  PrepareSignals();
+  if (server_.app.served_model_name.empty())
+    server_.app.served_model_name = engine_.options.model_path;
+  server_.app.sampling_defaults_from_model = sampling_defaults_ == "model";
+  if (!logprobs_mode_.empty()) server_.app.api.raw_logprobs = logprobs_mode_ == "raw";
+  if (drain_timeout_ > 0) server_.drain_timeout_seconds = drain_timeout_;
+  if (const char* seconds = std::getenv("SGLANG_HEALTH_CHECK_TIMEOUT"); seconds && std::atof(seconds) > 0)
+    server_.app.health_timeout_seconds = std::atof(seconds);
+  server_.warm_up = !skip_warmup_;
+  server_.app.flags_json = FlagsJson();
+  const int exit_status = RunServer(server_, engine_.options);
+  FinishEngineFlags(engine_);
+  return exit_status;
+}
+
+}  // namespace
+
+std::unique_ptr<Command> MakeServeCommand() { return std::make_unique<ServeCommand>(); }
+
+}  // namespace sluice
