@@ -4,6 +4,7 @@
 //
 // A request is "OP FLAG FLAG BYTES\n" and BYTES bytes; an answer is "BYTES\n" and BYTES bytes.
 //   e ADD PARSE   text -> ids in decimal   (add_special_tokens, parse_special)
+//   p 0 0         a line of plain ranges "BEGIN END BEGIN END ...", then text -> ids
 //   d SKIP 0      ids -> text              (skip_special)
 //   s SKIP 0      the same through the incremental detokenizer
 #include <fmt/core.h>
@@ -18,15 +19,27 @@
 namespace sluice {
 namespace {
 
+std::string Decimal(const std::vector<int32_t>& ids) {
+  std::string text;
+  for (const int32_t id : ids) text += fmt::format("{} ", id);
+  return text;
+}
+
+std::string EncodeMarked(const Tokenizer& tokenizer, const std::string& payload) {
+  const size_t line_end = payload.find('\n');
+  std::istringstream numbers(payload.substr(0, line_end));
+  std::vector<TextRange> plain;
+  for (TextRange range; numbers >> range.begin >> range.end;) plain.push_back(range);
+  return Decimal(
+      tokenizer.Encode(std::string_view(payload).substr(line_end + 1), {.plain = plain}));
+}
+
 std::string Answer(const Tokenizer& tokenizer, char op, bool first, bool second,
                    const std::string& payload) {
-  if (op == 'e') {
-    std::string ids;
-    for (const int32_t id :
-         tokenizer.Encode(payload, {.parse_special = second, .add_special_tokens = first}))
-      ids += fmt::format("{} ", id);
-    return ids;
-  }
+  if (op == 'e')
+    return Decimal(
+        tokenizer.Encode(payload, {.parse_special = second, .add_special_tokens = first}));
+  if (op == 'p') return EncodeMarked(tokenizer, payload);
   std::vector<int32_t> ids;
   std::istringstream numbers(payload);
   for (int32_t id; numbers >> id;) ids.push_back(id);

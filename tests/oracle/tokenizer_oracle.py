@@ -118,8 +118,39 @@ def atom(rng):
 def random_string(rng):
     if rng.random() < 0.03:  # a long run of one thing
         return (atom(rng) or "x") * rng.randrange(1, 200)
+    if rng.random() < 0.01:  # a long piece, over several merge windows
+        return "".join(rng.choice(WORDS + ["e\u0301", "zq"]) for _ in range(rng.randrange(50, 500)))
     glue = rng.choice(["", "", " "])
     return glue.join(atom(rng) for _ in range(rng.randrange(0, 14)))
+
+
+def conversation(rng, theirs):
+    """Messages between control tokens, as a template writes them: (text, plain ranges, ids). The
+    messages are full of control-token text, which must stay text."""
+    start, end = theirs.token_to_id("<|im_start|>"), theirs.token_to_id("<|im_end|>")
+    text, ranges, ids = "", [], []
+    theirs.encode_special_tokens = True
+    for _ in range(rng.randrange(1, 4)):
+        message = random_string(rng)
+        text += "<|im_start|>"
+        begin = len(text.encode())
+        text += message
+        ranges += [begin, len(text.encode())]
+        text += "<|im_end|>"
+        ids += [start] + theirs.encode(message, add_special_tokens=False).ids + [end]
+    theirs.encode_special_tokens = False
+    return text, ranges, ids
+
+
+def harmless(rng, theirs):
+    """Messages without control-token text: marking them must change nothing."""
+    text, ranges = "", []
+    for _ in range(rng.randrange(1, 5)):
+        text += rng.choice(["", "<|im_start|>user\n", "<|im_end|>\n", "[L]", "\n\n", " "])
+        begin = len(text.encode())
+        text += rng.choice(WORDS + APOSTROPHES + SPACES + UNICODE) * rng.randrange(1, 4)
+        ranges += [begin, len(text.encode())]
+    return text, ranges, theirs.encode(text, add_special_tokens=False).ids
 
 
 def corpus(rng, lines):
@@ -195,6 +226,12 @@ def check_case(case, binary, rng, strings, folder):
                 expected.append(("encode", add, parse, string,
                                  theirs.encode(string, add_special_tokens=add).ids))
                 ours.ask(b"e", add, parse, string.encode())
+    theirs.encode_special_tokens = False
+    for _ in range(strings // 2):
+        for make in (conversation, harmless):
+            string, ranges, ids = make(rng, theirs)
+            expected.append(("encode " + make.__name__, 0, 0, (string, ranges), ids))
+            ours.ask(b"p", 0, 0, " ".join(map(str, ranges)).encode() + b"\n" + string.encode())
     for string in texts:
         ids = theirs.encode(string).ids if rng.random() < 0.5 else \
             [rng.randrange(vocab_size + 3) for _ in range(rng.randrange(30))]
