@@ -97,6 +97,7 @@ struct EngineInfo {
   int64_t context_length = 0;
   int64_t max_total_tokens = 0;        // KV capacity
   int64_t max_running_requests = 0;
+  int64_t state_slots = 0;             // recurrent states
   int64_t max_request_tokens = 0;      // prompt plus answer of one request
   int64_t page_size = 64;
   uint64_t weight_bytes = 0, scratch_bytes = 0, kv_bytes = 0, state_bytes = 0;

@@ -14,7 +14,8 @@ EngineCore::EngineCore(std::unique_ptr<StepEngine> engine, const EngineCoreOptio
       sink_(std::move(sink)),
       thread_([this] { Run(); }) {}
 
-EngineCore::~EngineCore() {
+void EngineCore::Stop() {
+  if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     stop_ = draining_ = true;
@@ -99,7 +100,7 @@ void EngineCore::RunSteps() {
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [this] { return has_orders_.load(std::memory_order_relaxed); });
   }
-  engine_->AbortAll(Error(Code::kCancelled, "The server is shutting down."), events_);
+  engine_->AbortAll(Error(Code::kDraining, "The server is shutting down."), events_);
   Deliver();
 }
 

@@ -30,8 +30,10 @@ class EngineCore {
   /// Starts the thread, which becomes lane 0 of the team that `engine` was made with.
   EngineCore(std::unique_ptr<StepEngine> engine, const EngineCoreOptions& options, Sink sink);
 
-  /// Aborts what is live, delivers the last events and joins.
-  ~EngineCore();
+  ~EngineCore() { Stop(); }
+
+  /// Aborts what is live, delivers the last events and joins the thread. Other calls stay allowed.
+  void Stop();
 
   /// Sets `request.key` and returns it. Every accepted request gets exactly one event with `finish`.
   /// Errors: kQueueFull, kDraining, kContextLength (can never fit), kInternal (the engine stopped).

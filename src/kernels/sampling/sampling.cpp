@@ -73,6 +73,7 @@ struct Softmax {
   double log_sum;
 
   float Logprob(int64_t id) const {
+    if (x[id] == kMinusInfinity) return std::numeric_limits<float>::lowest();
     const double value = (double{x[id]} - double{max}) * double{scale} - log_sum;
     return static_cast<float>(std::max(value, double{std::numeric_limits<float>::lowest()}));
   }

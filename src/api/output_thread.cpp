@@ -1,0 +1,53 @@
+#include "api/output_thread.h"
+
+#include <exception>
+#include <iterator>
+
+#include "base/log.h"
+
+namespace sluice {
+
+OutputThread::OutputThread(std::function<void(CoreEvent&&)> handle)
+    : handle_(std::move(handle)), thread_([this] { Run(); }) {}
+
+OutputThread::~OutputThread() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void OutputThread::Push(std::vector<CoreEvent>& events) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (queue_.empty()) queue_.swap(events);
+    else queue_.insert(queue_.end(), std::make_move_iterator(events.begin()),
+                       std::make_move_iterator(events.end()));
+  }
+  events.clear();
+  wake_.notify_one();
+}
+
+void OutputThread::Run() {
+  std::vector<CoreEvent> batch;
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      batch.swap(queue_);
+    }
+    for (CoreEvent& event : batch) {
+      try {
+        handle_(std::move(event));
+      } catch (const std::exception& e) {  // no memory, or a callback that threw
+        log::Error("output: {}", e.what());
+      }
+    }
+    batch.clear();
+  }
+}
+
+}  // namespace sluice
