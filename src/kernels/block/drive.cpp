@@ -1,26 +1,18 @@
 #include "kernels/block/drive.h"
 
-#include "base/check.h"
+#include <cstddef>
 
 namespace sluice {
 namespace {
 
-constexpr int64_t kRowsMax = 64;
 // Rows that share a product: more rows reuse B better, fewer leave less to do row by row.
 constexpr int64_t kGroup = 6;
 
-struct Ones {
-  float value[kRowsMax];
-  constexpr Ones() : value() {
-    for (float& x : value) x = 1;
-  }
-};
-constexpr Ones kOnes;
+constexpr float kOne = 1;
 
 }  // namespace
 
 void CausalProduct(const BlockOps& ops, BlockProduct p) {
-  DCHECK(p.rows <= kRowsMax);
   for (int64_t begin = 0; begin < p.rows; begin += kGroup) {
     BlockProduct group = p;
     group.rows = std::min(kGroup, p.rows - begin);
@@ -36,7 +28,7 @@ void CausalProduct(const BlockOps& ops, BlockProduct p) {
       rest.a += r * p.a_row + group.depth * p.a_depth;
       rest.b = static_cast<const std::byte*>(p.b) + group.depth * p.b_depth * (p.b_is_bf16 ? 2 : 4);
       rest.c += r * p.c_row;
-      rest.row_scale = kOnes.value;
+      rest.row_scale = &kOne;
       ops.product(rest);
     }
   }

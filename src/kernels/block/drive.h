@@ -9,7 +9,7 @@
 namespace sluice {
 
 /// `p` with row i reaching depth p.depth + i instead of p.depth, and reading no row of B beyond:
-/// the rows of a causal mask's diagonal. At most 64 rows.
+/// the rows of a causal mask's diagonal.
 void CausalProduct(const BlockOps& ops, BlockProduct p);
 
 /// Hands out `heads` equal items of each of `sequences` groups, in order, in contiguous shares of

@@ -12,7 +12,7 @@
 namespace sluice {
 
 /// Tokens a block: block b holds positions [B b, B b + B). See README.md for the measurement.
-inline constexpr int64_t kGlaBlock = 64;
+inline constexpr int64_t kGlaBlock = 32;
 
 /// One request's rows of a step and its memory. Positions are absolute, so block borders do not
 /// depend on how a prompt was cut. At position p of block b, `state` is S_b, the state after all

@@ -161,7 +161,7 @@ double OutError(const Request& r, const Expected& expected) {
 // products, and a lone token's q . k may cancel. State: 64 products a block and one rounding of the
 // state a block, which decays with it.
 constexpr double kOutTolerance = 1e-5;
-constexpr double kStateTolerance = 1e-6;
+constexpr double kStateTolerance = 2e-6;
 
 TEST(Gla, EveryVariantMatchesTheRecurrenceOnOddShapes) {
   const Shape shapes[] = {{1, 24, 24},
@@ -181,7 +181,7 @@ TEST(Gla, EveryVariantMatchesTheRecurrenceOnOddShapes) {
     for (const Shape& shape : shapes) {
       const std::vector<float> decay = Decays(shape.heads);
       std::vector<Request> requests;
-      for (int64_t length : {1, 63, 64, 65, 131, 0, 30})
+      for (int64_t length : {1, 31, 32, 33, 100, 0, 30})
         requests.emplace_back(shape, length, ++seed);
       Play(variant, requests, 50, decay, team);
       for (Request& r : requests) {
@@ -195,7 +195,7 @@ TEST(Gla, EveryVariantMatchesTheRecurrenceOnOddShapes) {
 }
 
 TEST(Gla, ChunkingBatchAndLanesChangeNoBit) {
-  const Shape shape = {3, 32, 48};
+  const Shape shape = {3, 16, 24};
   const std::vector<float> decay = Decays(shape.heads);
   const int64_t lengths[] = {1100, 1, 0, 130, 64, 257};
   for (const auto& variant : GlaVariants()) {
@@ -209,7 +209,7 @@ TEST(Gla, ChunkingBatchAndLanesChangeNoBit) {
     for (int64_t chunk : {1, 7, 64, 100, 1000, 1 << 20})
       for (int lanes : {1, 2, 3}) {
         if (chunk != 100 && (chunk + lanes) % 3 != 0)
-          continue;  // every pair is slow; see all of each
+          continue;  // all of each, not all pairs
         Team team(lanes);
         std::vector<Request> batch;
         for (size_t i = 0; i < std::size(lengths); ++i)
@@ -236,7 +236,7 @@ TEST(Gla, StateDriftsLessThanTheBoundOver4096Tokens) {
     Play(variant, request, 1000, decay, team);
     const Expected expected = Recurrence(request[0], decay, 4096);
     EXPECT_LE(StateError(request[0], request[0].state, expected), kStateTolerance) << variant.name;
-    EXPECT_LE(OutError(request[0], expected), 3e-6) << variant.name;
+    EXPECT_LE(OutError(request[0], expected), 2e-6) << variant.name;
     RecordProperty(variant.name, fmt::format("state {:.1e}, out {:.1e}",
                                              StateError(request[0], request[0].state, expected),
                                              OutError(request[0], expected)));

@@ -26,9 +26,9 @@ struct MlaShape {
 /// One layer's latents: row t of page p is [latent | rope] values, c after its norm and the key
 /// after rope. Pages of a request are anywhere in the pool; its page table says where.
 struct LatentCache {
-  std::byte* base;          // page 0 of this layer
-  int64_t page_stride;      // bytes from page to page
-  DType dtype;              // kBf16, or kF32 with --dtype float32
+  std::byte* base;      // page 0 of this layer
+  int64_t page_stride;  // bytes from page to page
+  DType dtype;          // kBf16, or kF32 with --dtype float32
 };
 
 /// kv_b_proj [heads * (nope + value), latent] (per head: nope rows, then value rows), packed for
@@ -37,10 +37,13 @@ class MlaWeights {
  public:
   /// Errors: kOutOfMemory.
   static Result<MlaWeights> Allocate(const MlaShape& shape);
-  template <class T> void Pack(View<const T, 2> kv_b);
-  const PackedBf16& expand() const { return expand_; }              // latent -> heads * (nope + value)
-  const PackedBf16& absorb_key(int64_t head) const { return absorb_key_[head]; }      // nope -> latent
-  const PackedBf16& absorb_value(int64_t head) const { return absorb_value_[head]; }  // latent -> value
+  template <class T>
+  void Pack(View<const T, 2> kv_b);
+  const PackedBf16& expand() const { return expand_; }  // latent -> heads * (nope + value)
+  const PackedBf16& absorb_key(int64_t head) const { return absorb_key_[head]; }  // nope -> latent
+  const PackedBf16& absorb_value(int64_t head) const {
+    return absorb_value_[head];
+  }  // latent -> value
   uint64_t bytes() const;
 
  private:
@@ -52,9 +55,9 @@ class MlaWeights {
 struct MlaSequence {
   int64_t row_begin;
   int64_t row_count;
-  int64_t position_begin;   // absolute position of the first row
-  int64_t prompt_length;    // positions below it use the expanded form, the others the absorbed one
-  const int32_t* pages;     // page table: position p lies in pages[p / 64], row p % 64
+  int64_t position_begin;  // absolute position of the first row
+  int64_t prompt_length;   // positions below it use the expanded form, the others the absorbed one
+  const int32_t* pages;    // page table: position p lies in pages[p / 64], row p % 64
 };
 
 /// Rows written to the pages: latents (normed) and rope keys (rotated).
@@ -67,7 +70,8 @@ struct MlaStoreArgs {
 void MlaStore(const MlaStoreArgs& args, Exec& exec);
 
 /// Causal attention of each row over positions 0 .. its own (which MlaStore has written).
-///   expanded:  [k_nope | v] = round(W c_j) per head; s_j = scale (q_nope.k_nope_j + q_rope.k_rope_j);
+///   expanded:  [k_nope | v] = round(W c_j) per head; s_j = scale (q_nope.k_nope_j +
+///   q_rope.k_rope_j);
 ///              o = round( sum_j softmax(s)_j v_j )
 ///   absorbed:  ql = round(UK^T q_nope); s_j = scale (ql.c_j + q_rope.k_rope_j);
 ///              ol = round( sum_j softmax(s)_j c_j ); o = round(UV ol)
@@ -76,13 +80,13 @@ void MlaStore(const MlaStoreArgs& args, Exec& exec);
 struct MlaArgs {
   MlaShape shape;
   float scale;
-  View<const float, 3> q;       // [rows, heads, nope + rope], rope part rotated
+  View<const float, 3> q;  // [rows, heads, nope + rope], rope part rotated
   const MlaWeights* weights;
   LatentCache cache;
   std::span<const MlaSequence> sequences;
   Rounding rounding;
-  bool bf16_inputs;             // as in LinearArgs
-  View<float, 3> out;           // [rows, heads, value]; overlaps no input
+  bool bf16_inputs;    // as in LinearArgs
+  View<float, 3> out;  // [rows, heads, value]; overlaps no input
 };
 void Mla(const MlaArgs& args, Exec& exec);
 

@@ -123,6 +123,7 @@ void Step(const Variant<MlaArgs>& variant, const Layer& layer, std::vector<Reque
                layer.config.rounding == Rounding::kBf16,
                {out.data(), {total, s.heads, s.value}}},
               exec);
+  EXPECT_LE(arena.used_max(), MlaScratchBytes(s, total, team.lanes()));
   for (size_t i = 0; i < requests.size(); ++i) {
     Request& r = requests[i];
     const int64_t width = s.heads * s.value;
@@ -178,10 +179,12 @@ TEST(Mla, EveryVariantMatchesTheReferenceOnRaggedOddShapes) {
       {{1, 7, 6, 5, 9}, Rounding::kNone, DType::kF32},
       {{1, 128, 64, 128, 512}, Rounding::kNone, DType::kF32},
   };
-  const std::vector<Lengths> lengths = {{1, 1},   {1, 0},     {63, 63}, {64, 10},
-                                        {65, 65}, {130, 129}, {150, 70}};
+  const std::vector<Lengths> ragged = {{1, 1}, {1, 0}, {63, 63}, {64, 10}, {65, 65}, {130, 70}};
   Team team(2);
   for (const Config& config : configs) {
+    // The reference is slow: at full widths only a prompt and a generated row on a second page.
+    const std::vector<Lengths> lengths =
+        config.shape.latent == 512 ? std::vector<Lengths>{{67, 66}} : ragged;
     Layer expected_layer(config, 20, 1);
     std::vector<Request> expected = MakeRequests(expected_layer, lengths);
     Play({"reference", kAnything, MlaVariants().back().run}, expected_layer, expected, 50, team);
@@ -218,7 +221,7 @@ TEST(Mla, ExpandedAndAbsorbedFormsAgree) {
 TEST(Mla, ChunkingBatchAndLanesChangeNoBit) {
   const std::vector<Lengths> lengths = {{300, 250}, {1, 1}, {0, 0}, {130, 130}, {66, 3}, {129, 64}};
   for (const Config& config :
-       {Config{{3, 32, 16, 48, 64}}, Config{{3, 24, 8, 40, 72}, Rounding::kNone, DType::kF32}})
+       {Config{{3, 32, 16, 48, 64}}, Config{{1, 24, 8, 40, 72}, Rounding::kNone, DType::kF32}})
     for (const auto& variant : MlaVariants()) {
       if (variant.needs == kAnything) continue;  // row by row by construction, and slow
       Team one(1);
@@ -229,9 +232,9 @@ TEST(Mla, ChunkingBatchAndLanesChangeNoBit) {
         Play(variant, layer, alone, 1 << 20, one);
         r = std::move(alone[0]);
       }
-      for (int64_t chunk : {1, 7, 64, 100, 1 << 20})
+      for (int64_t chunk : {1, 7, 64, 100, 1000})
         for (int lanes : {1, 2, 3}) {
-          if (chunk == 1 && lanes != 2) continue;
+          if (chunk != 100 && (chunk + lanes) % 3 != 0) continue;  // all of each, not all pairs
           Team team(lanes);
           Layer fresh(config, 40, 1);
           std::vector<Request> batch = MakeRequests(fresh, lengths);

@@ -13,9 +13,12 @@ static_assert(kPanelOutputs == 32, "block_kernels.inc is written for panels of 3
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 // Query rows whose scores against one page are held at a time (a multiple of the products' 6).
 constexpr int64_t kQueryRows = 24;
-// Heads of a generated row that go through the pages together: one reading of a page's latents from
-// the second-level cache serves them all.
-constexpr int64_t kAbsorbedHeads = 16;
+// Heads of a generated row whose scores against one page are held at a time: with that page's
+// latents they stay in the first two caches.
+constexpr int64_t kScoreHeads = 16;
+// Heads of a generated row that a lane takes through the pages together, so that it reads the pages
+// once for all of them.
+constexpr int64_t kAbsorbedHeads = 64;
 // Generated rows whose absorbed queries are held at a time; more of them take turns.
 constexpr int64_t kAbsorbedRows = 64;
 
@@ -32,10 +35,10 @@ struct LaneScratch {
     top = Take(rows);
     sum = Take(rows);
     // Both: scores of query rows or heads against a page, and their factors.
-    scores = Take(std::max(kQueryRows, kAbsorbedHeads) * kKvPageTokens);
-    factors = Take(std::max(kQueryRows, kAbsorbedHeads));
+    scores = Take(std::max(kQueryRows, kScoreHeads) * kKvPageTokens);
+    factors = Take(std::max(kQueryRows, kScoreHeads));
     // Absorbed form: what heads have summed; queries and outputs of one head of all rows.
-    gathered = Take(kAbsorbedHeads * s.latent);
+    gathered = Take(std::min(s.heads, kAbsorbedHeads) * s.latent);
     queries = Take(std::min(rows, kAbsorbedRows) * s.nope);
     outputs = Take(std::min(rows, kAbsorbedRows) * s.value);
   }
@@ -107,30 +110,47 @@ class Step {
 
   // ---- prompt positions ----
 
+  // Splits (sequence, head) over the lanes; with fewer heads than lanes also each sequence's rows,
+  // which then expand the pages once a part.
   void RunExpanded() {
+    const int lanes = exec_.team.lanes();
+    const int64_t parts = (lanes + shape_.heads - 1) / shape_.heads;
     const double expand =
         double(kKvPageTokens) * double(shape_.latent * (shape_.nope + shape_.value));
     const double attend = double(shape_.nope + shape_.rope + shape_.value);
     const auto cost = [&](int64_t i) {
-      const MlaSequence& s = args_.sequences[i];
-      const int64_t rows = PromptRows(s);
-      if (rows == 0) return 0.0;
-      const double mean_length = double(s.position_begin) + double(rows) / 2;
-      return double(PageCount(s.position_begin + rows)) * expand +
-             double(rows) * mean_length * attend;
+      const MlaSequence s = PromptPart(args_.sequences[i / parts], i % parts, parts);
+      const double rows = double(s.row_count), begin = double(s.position_begin);
+      if (s.row_count == 0) return 0.0;
+      return double(PageCount(s.position_begin + s.row_count)) * expand +
+             rows * (begin + rows / 2) * attend;
     };
     exec_.team.Run([&](int lane) {
-      ForHeadShares(static_cast<int64_t>(args_.sequences.size()), shape_.heads, lane,
-                    exec_.team.lanes(), cost, [&](int64_t s, int64_t begin, int64_t end) {
-                      for (int64_t h = begin; h < end; ++h)
-                        ExpandedHead(args_.sequences[s], h, Scratch(lane));
+      ForHeadShares(static_cast<int64_t>(args_.sequences.size()) * parts, shape_.heads, lane, lanes,
+                    cost, [&](int64_t i, int64_t begin, int64_t end) {
+                      const MlaSequence s =
+                          PromptPart(args_.sequences[i / parts], i % parts, parts);
+                      for (int64_t h = begin; h < end; ++h) ExpandedHead(s, h, Scratch(lane));
                     });
     });
   }
 
-  // All prompt rows of a sequence, one head: page by page, so that a page is expanded once.
+  // One of `parts` parts of a sequence's prompt rows, as a sequence of prompt rows only. A part of
+  // a short chunk is not worth its expansions: then the first part is everything.
+  static MlaSequence PromptPart(MlaSequence s, int64_t part, int64_t parts) {
+    s.row_count = PromptRows(s);
+    if (s.row_count < parts * kKvPageTokens) parts = 1;
+    const int64_t begin = part < parts ? s.row_count * part / parts : s.row_count;
+    const int64_t end = part < parts ? s.row_count * (part + 1) / parts : s.row_count;
+    s.row_begin += begin;
+    s.position_begin += begin;
+    s.row_count = end - begin;
+    return s;
+  }
+
+  // All rows of a (part of a) sequence, one head: page by page, so that a page is expanded once.
   void ExpandedHead(const MlaSequence& s, int64_t head, const LaneScratch& scratch) {
-    const int64_t rows = PromptRows(s), length = s.position_begin + rows;
+    const int64_t rows = s.row_count, length = s.position_begin + rows;
     std::fill_n(scratch.top, rows, kNoScore);
     std::fill_n(scratch.sum, rows, 0.0f);
     for (int64_t page = 0; page < PageCount(length); ++page) {
@@ -261,14 +281,17 @@ class Step {
     for (int64_t page = 0; page <= row.position / kKvPageTokens; ++page) {
       const std::byte* cached = Page(row.pages, page);
       const int64_t seen = std::min(kKvPageTokens, row.position + 1 - page * kKvPageTokens);
-      ops_.dots({heads, seen, cached_width_, Absorbed(i, head), cached_width_, cached,
-                 narrow_cache_, cached_width_, scratch.scores, kKvPageTokens});
-      for (int64_t h = 0; h < heads; ++h)
-        scratch.factors[h] = ops_.softmax_page(scratch.scores + h * kKvPageTokens, seen,
-                                               args_.scale, top + h, sum + h);
-      ops_.product({heads, shape_.latent, seen, scratch.scores, kKvPageTokens, 1, cached,
-                    narrow_cache_, cached_width_, scratch.gathered, shape_.latent,
-                    page == 0 ? nullptr : scratch.factors});
+      for (int64_t h = 0; h < heads; h += kScoreHeads) {
+        const int64_t group = std::min(kScoreHeads, heads - h);
+        ops_.dots({group, seen, cached_width_, Absorbed(i, head + h), cached_width_, cached,
+                   narrow_cache_, cached_width_, scratch.scores, kKvPageTokens});
+        for (int64_t g = 0; g < group; ++g)
+          scratch.factors[g] = ops_.softmax_page(scratch.scores + g * kKvPageTokens, seen,
+                                                 args_.scale, top + h + g, sum + h + g);
+        ops_.product({group, shape_.latent, seen, scratch.scores, kKvPageTokens, 1, cached,
+                      narrow_cache_, cached_width_, scratch.gathered + h * shape_.latent,
+                      shape_.latent, page == 0 ? nullptr : scratch.factors});
+      }
     }
     for (int64_t h = 0; h < heads; ++h) {
       ops_.divide(scratch.gathered + h * shape_.latent, shape_.latent, sum[h], round_);
