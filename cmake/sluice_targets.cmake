@@ -41,11 +41,35 @@ function(sluice_bench name)
   target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK} benchmark::benchmark)
 endfunction()
 
-# sluice_fuzzer(name SOURCES ... LINK ...): a libFuzzer program (preset 'fuzz', clang). The libraries
-# are instrumented by sluice_options.cmake. Seeds live in tests/fuzz/corpus/<name without _fuzz>/.
+# sluice_fuzzer(name SOURCES ... LINK ...): a libFuzzer program (preset 'fuzz', clang; the target
+# 'fuzzers' builds all). The libraries are instrumented by sluice_options.cmake. Seeds lie in
+# tests/fuzz/corpus/<name without _fuzz>/. With SLUICE_SLOW_TESTS, a test that runs what build/fuzz
+# holds for 20 s.
 function(sluice_fuzzer name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
-  add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK})
-  target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
+  if(SLUICE_FUZZERS)
+    cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+    add_executable(${name} ${ARG_SOURCES})
+    target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer,address,undefined)
+    if(NOT TARGET fuzzers)
+      add_custom_target(fuzzers)
+    endif()
+    add_dependencies(fuzzers ${name})
+  endif()
+  if(SLUICE_SLOW_TESTS)
+    add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tests/fuzz/run.sh
+             ${PROJECT_SOURCE_DIR}/build/fuzz/tests/fuzz/${name} 20)
+    set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+  endif()
+endfunction()
+
+# sluice_oracle_test(name script arguments...): a comparison with another implementation, a Python
+# script that .venv runs. Only with SLUICE_SLOW_TESTS.
+function(sluice_oracle_test name script)
+  if(NOT SLUICE_SLOW_TESTS)
+    return()
+  endif()
+  add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python
+           ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS oracle TIMEOUT 600)
 endfunction()
