@@ -24,6 +24,7 @@ QWEN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
 LLAMA3 = QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 LING = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}"
         r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+GPT4 = LING.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u3040-ゟ゠-ヿ]+",
             r'''[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+''' r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
             r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
@@ -46,6 +47,7 @@ CASES = [
     ("llama3 NFC", split_then_bytes(LLAMA3), normalizers.Sequence([normalizers.NFC()]), False, True, None, True),
     ("ling", split_then_bytes(LING), None, False, True, None, False),
     ("ling NFC", split_then_bytes(LING), normalizers.NFC(), True, True, None, False),
+    ("gpt4", split_then_bytes(GPT4), None, True, True, None, False),
     ("deepseek", split_then_bytes(*DEEPSEEK), None, False, True, None, True),
     ("digits", pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                         pre_tokenizers.ByteLevel(add_prefix_space=False)]),

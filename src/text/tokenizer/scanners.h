@@ -11,7 +11,7 @@ namespace sluice {
 enum class Scanner {
   kGpt2,
   kLetters1,   // Qwen2, Qwen3, Ling, Grok-2: a letter run, one digit, a run of other signs, space
-  kLetters3,   // Llama-3: the same with up to three digits
+  kLetters3,   // Llama-3, GPT-4: the same with up to three digits
   kDigits3,    // DeepSeek-V3, stage 1: \p{N}{1,3}
   kCjk,        // DeepSeek-V3, stage 2: [一-龥぀-ゟ゠-ヿ]+
   kDeepSeek,   // DeepSeek-V3, stage 3

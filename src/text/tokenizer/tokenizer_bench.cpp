@@ -62,7 +62,7 @@ std::string RandomOf(std::string_view letters) {
   return text;
 }
 
-// Learns merges from word counts, one most frequent pair at a time in batches.
+// Learns merges from word counts: the most frequent pairs, many at a time.
 std::vector<std::pair<std::string, std::string>> LearnMerges(size_t count) {
   std::vector<std::vector<std::string>> words;
   for (size_t rank = 0; rank < kWords; ++rank) {

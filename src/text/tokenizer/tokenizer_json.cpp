@@ -132,7 +132,7 @@ Status ReadSplit(const json::object& split, const std::string& where, Tokenizer:
   const std::optional<Scanner> scanner = FindScanner(regex);
   if (!scanner)
     return Unsupported(where + ".pattern.Regex", regex,
-                       "the patterns of GPT-2, Qwen2/Qwen3, Ling, Llama-3 and DeepSeek-V3");
+                       "the patterns of GPT-2, GPT-4, Qwen2/Qwen3, Ling, Llama-3 and DeepSeek-V3");
   TRY(const std::string_view behavior, StringMember(split, where, "behavior"));
   if (behavior != "Isolated") return Unsupported(where + ".behavior", behavior, "Isolated");
   TRY(const bool invert, BoolMember(split, where, "invert", false));
