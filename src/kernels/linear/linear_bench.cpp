@@ -1,5 +1,6 @@
-// linear_bench [lanes]: every variant beside the machine's ceilings. A run of a product and a run
-// of its ceiling alternate; printed are medians, and the median of the paired shares.
+// linear_bench [lanes [variant [least rows]]]: products beside the machine's ceilings. A run of a
+// product and a run of its ceiling alternate; printed are medians, and the median of the paired
+// shares.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -95,6 +96,7 @@ int main(int argc, char** argv) {
   using namespace sluice;
   const int lanes = argc > 1 ? std::max(1, std::atoi(argv[1])) : UsableCores();
   const std::string only = argc > 2 ? argv[2] : "";
+  const int64_t rows_min = argc > 3 ? std::atoll(argv[3]) : 0;
   Team::PinCaller();
   Team team(lanes, true);
   Arena scratch(std::move(*Buffer::Allocate(1 << 20, "bench scratch")));
@@ -103,6 +105,7 @@ int main(int argc, char** argv) {
   std::printf("%s, %d lanes, %s\nvariant   rows  outputs  inputs\n", ProcessorName().c_str(), lanes,
               DescribeFeatures(ThisMachine()).c_str());
   for (const Size& size : kSizes) {
+    if (size.rows < rows_min) continue;
     const auto weights = MakeWeights(size);
     for (const auto& variant : LinearVariants())
       if (ThisMachine().Has(variant.needs) && variant.needs != kAnything &&
