@@ -9,6 +9,10 @@ namespace {
 // every lane, but a lane has several register blocks to amortise that over.
 constexpr int64_t kRowsWorthSplitting = 48;
 
+// Rows x panels x inputs that one lane finishes in about a microsecond: no more than it takes to set
+// the others to work.
+constexpr int64_t kSerialWork = 512;
+
 void LinearAmx(const LinearArgs& args, Exec& exec) {
   LinearWith({"amx", kAmxBf16, true, PanelProductAmx}, args, exec);
 }
@@ -44,6 +48,10 @@ void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
                      .y = args.y.data(),
                      .y_stride = args.y.stride(0)};
   const int lanes = exec.team.lanes();
+  if (rows * panels * args.weight->inputs() <= kSerialWork) {
+    kernel.run(whole);
+    return;
+  }
   if (rows >= kRowsWorthSplitting * lanes && panels < 4 * lanes) {
     exec.team.ParallelFor(rows, 1, [&](int64_t begin, int64_t end) {
       PanelProduct part = whole;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "kernels/linear/panel_amx_emulated.h"
@@ -160,6 +161,27 @@ TEST(Moe, TakesAllRowsToOneExpertAndDuplicateIds) {
   Case c(1, {20, 8, 48, 40, 2, 16});
   std::fill(c.ids.begin(), c.ids.end(), 5);
   ExpectMatchesReference(c, "one expert");
+}
+
+TEST(Moe, AddsExpertsInTheOrderOfTheirWeights) {
+  // The same expert three times, with weights whose sum depends on the order.
+  Case c(8, {4, 3, 40, 20, 3, 0});
+  c.rounding = Rounding::kNone;
+  std::fill(c.ids.begin(), c.ids.end(), 1);
+  const float order[] = {0x1p30f, 1.5f, -0x1p30f};
+  for (const Place& place : PlacesHere()) {
+    if (place.kernel) continue;  // only bfloat16 inputs
+    On on(place);
+    for (size_t i = 0; i < c.weights.size(); ++i) c.weights[i] = i % 3 == 0 ? 1.0f : 0.0f;
+    const auto single = c.Run(on);
+    for (size_t i = 0; i < c.weights.size(); ++i) c.weights[i] = order[i % 3];
+    const auto y = c.Run(on);
+    for (size_t i = 0; i < y.size(); ++i) {
+      float sum = 0;
+      for (float w : order) sum = std::fma(w, single[i], sum);
+      EXPECT_EQ(y[i], sum) << place.name;
+    }
+  }
 }
 
 TEST(Moe, TakesZeroAndHugeWeights) {

@@ -57,9 +57,12 @@ TEST(Route, EveryVariantScoresLikeTheReferenceAndChoosesByItsScores) {
   for (int round = 0; round < 40; ++round) {
     const int64_t groups = round % 2 ? 1 + random.Below(4) : 0;
     const int64_t experts = groups ? groups * (2 + random.Below(8)) : 2 + random.Below(70);
-    Case c(round, 1 + random.Below(40), experts, 1 + random.Below(200), 1 + random.Below(2));
+    Case c(round, 1 + random.Below(40), experts, 1 + random.Below(200), 1);
     c.options.n_group = groups;
     c.options.topk_group = groups ? 1 + random.Below(groups) : 0;
+    const int64_t kept = groups ? experts / groups * c.options.topk_group : experts;
+    c.top_k =
+        round % 6 ? 1 + random.Below(std::min<int64_t>(kept, 8)) : kept;  // all of them as well
     c.options.score = round % 3 ? ScoreFunction::kSigmoid : ScoreFunction::kSoftmax;
     c.options.renormalize = round % 5;
     c.options.scaling = 2.5f;
