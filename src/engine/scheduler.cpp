@@ -223,7 +223,8 @@ void Scheduler::AddPrefill(Request& request, int64_t tokens) {
   plan_.items.push_back({&request, tokens, tokens == request.remaining()});
   plan_.prefill_tokens += tokens;
   ++plan_.prefill_requests;
-  prefill_left_ = std::max<int64_t>(prefill_left_ - tokens, 0);
+  // Behind a prompt that was cut nobody starts, even if the cut left something of the budget.
+  prefill_left_ = tokens < request.remaining() ? 0 : std::max<int64_t>(prefill_left_ - tokens, 0);
 }
 
 void Scheduler::Admit() {
