@@ -29,7 +29,7 @@ struct RouteArgs {
 };
 
 /// A token's result does not depend on the other tokens. Not-a-number scores select arbitrary but
-/// valid, distinct ids. Errors: none; shapes are CHECKed.
+/// valid, distinct ids. At most 65,536 experts. Errors: none; shapes are CHECKed.
 void Route(const RouteArgs& args, Exec& exec);
 
 std::vector<Variant<RouteArgs>> RouteVariants();

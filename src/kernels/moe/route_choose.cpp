@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <limits>
 
 #include "kernels/moe/route_variants.h"
@@ -33,18 +34,23 @@ float GroupScore(const float* c, int64_t count, bool sum_of_two) {
   return sum_of_two && count > 1 ? first + second : first;
 }
 
-// Overwrites c of the experts outside the best topk_group groups.
-void MaskGroups(const RouteArgs& args, float* c, int64_t experts, float* group_scores) {
-  const int64_t size = experts / args.n_group;
-  for (int64_t g = 0; g < args.n_group; ++g)
-    group_scores[g] = GroupScore(c + g * size, size, args.bias != nullptr);
-  for (int64_t g = 0; g < args.n_group; ++g) {
-    int64_t better = 0;
-    for (int64_t other = 0; other < args.n_group; ++other)
-      better += group_scores[other] > group_scores[g] ||
-                (group_scores[other] == group_scores[g] && other < g);
-    if (better >= args.topk_group) std::fill_n(c + g * size, size, args.bias ? kLowest : 0.0f);
+// Overwrites c of the experts outside the topk_group best groups, ties to the lower group.
+// `scratch` has room for 2 * n_group floats.
+void MaskGroups(const RouteArgs& args, float* c, int64_t experts, float* scratch) {
+  const int64_t groups = args.n_group, size = experts / groups;
+  float *scores = scratch, *sorted = scratch + groups;
+  for (int64_t g = 0; g < groups; ++g) {
+    scores[g] = GroupScore(c + g * size, size, args.bias != nullptr);
+    if (!(scores[g] == scores[g])) scores[g] = kLowest;  // infinities of both signs in one group
   }
+  std::copy_n(scores, groups, sorted);
+  std::nth_element(sorted, sorted + args.topk_group - 1, sorted + groups, std::greater<>());
+  const float least = sorted[args.topk_group - 1];
+  int64_t ties =
+      args.topk_group - std::count_if(scores, scores + groups, [&](float s) { return s > least; });
+  for (int64_t g = 0; g < groups; ++g)
+    if (!(scores[g] > least) && (scores[g] < least || ties-- <= 0))
+      std::fill_n(c + g * size, size, args.bias ? kLowest : 0.0f);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace sluice {
 void RouteReference(const RouteArgs& args, Exec&) {
   const int64_t experts = args.gate.dim(0), hidden = args.gate.dim(1);
   std::vector<double> logits(experts);
-  std::vector<float> p(experts), scratch(2 * experts);
+  std::vector<float> p(experts), scratch(3 * experts);
   for (int64_t t = 0; t < args.x.dim(0); ++t) {
     for (int64_t e = 0; e < experts; ++e) {
       logits[e] = 0;

@@ -117,6 +117,14 @@ TEST(Route, TiesGoToTheLowerIndex) {
   EXPECT_EQ(r.ids, (std::vector<int32_t>{1, 2, 4}));
 }
 
+TEST(Route, TiedGroupsGoToTheLowerIndex) {
+  ByHand r{.logits = {0, 1, 1, 0, 2, 0, 1, 0}, .bias = {}, .args = {}, .ids = {}, .weights = {}};
+  r.args.n_group = 4;  // group scores 1, 1, 2, 1
+  r.args.topk_group = 2;
+  r.Run(3);
+  EXPECT_EQ(r.ids, (std::vector<int32_t>{4, 1, 0}));
+}
+
 TEST(Route, ABiasChangesTheChoiceButNotTheWeights) {
   ByHand r{.logits = {2, 1, 0}, .bias = {0, 0, 5}, .args = {}, .ids = {}, .weights = {}};
   r.args.scaling = 3;

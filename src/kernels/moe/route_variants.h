@@ -15,7 +15,7 @@ void RouteAvx512(const RouteArgs& args, Exec& exec);
 inline constexpr int64_t kRouteExpertsMax = 65536;
 
 /// Chooses token t's experts by p [experts] and writes its ids, weights and (if wanted) scores.
-/// `scratch` has room for 2 * experts floats. Selection only: the same code for every variant.
+/// `scratch` has room for 3 * experts floats. Selection only: the same code for every variant.
 void ChooseExperts(const RouteArgs& args, int64_t t, const float* p, float* scratch);
 
 }  // namespace sluice
