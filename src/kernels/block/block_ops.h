@@ -40,24 +40,9 @@ struct BlockDots {
   int64_t c_row;
 };
 
-/// y[i, o - output_begin] = sum_d x[i, d] * w[o, d] for outputs [output_begin, output_end) of a
-/// PackedBf16, d ascending, fused; rounded to bfloat16 values if asked.
-struct PanelProduct {
-  int64_t rows, inputs;
-  const float* x;
-  int64_t x_row;
-  const uint16_t* panels;  // PackedBf16::panel(0)
-  int64_t panel_elements;
-  int64_t output_begin, output_end;
-  float* y;
-  int64_t y_row;
-  bool round;
-};
-
 struct BlockOps {
   void (*product)(const BlockProduct&);
   void (*dots)(const BlockDots&);
-  void (*panel)(const PanelProduct&);
   /// One page of an online softmax: with new_top = max(*top, scale * max s), s[t] becomes
   /// exp(scale * s[t] - new_top) for t < count <= 64 and 0 for t in [count, 64). Returns the factor
   /// exp(*top - new_top) that what was summed before must be multiplied by, having done so with

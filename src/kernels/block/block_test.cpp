@@ -7,8 +7,8 @@
 
 #include "base/machine.h"
 #include "base/random.h"
-#include "formats/bf16/packed_bf16.h"
 #include "kernels/block/drive.h"
+#include "tensor/dtype.h"
 
 namespace sluice {
 namespace {
@@ -115,34 +115,6 @@ TEST(BlockOps, ADotHasTheSameBitsWhereverItStands) {
             ASSERT_EQ(single, c[i * columns + j]) << name << " depth " << depth;
           }
       }
-}
-
-TEST(BlockOps, PanelProductIsTheFusedChainForAnyRangeOfOutputs) {
-  const int64_t outputs = 150;
-  for (const auto& [name, ops] : OpsThatRunHere())
-    for (int64_t inputs : {9, 64})
-      for (int64_t rows : {1, 2, 3, 4, 8, 9, 17})
-        for (const auto& [begin, end] : {std::pair{0, 150}, {64, 128}, {3, 5}, {24, 104}, {40, 41}})
-          for (bool round : {false, true}) {
-            const auto w = Normals(outputs * inputs, 1, true), x = Normals(rows * inputs, 2);
-            auto packed = PackedBf16::Allocate(outputs, inputs);
-            ASSERT_TRUE(packed.ok());
-            packed->Pack(0, View<const float, 2>(w.data(), {outputs, inputs}));
-            const int64_t width = end - begin + 3;
-            std::vector<float> y(rows * width, -7.0f), expected = y;
-            for (int64_t i = 0; i < rows; ++i)
-              for (int64_t o = begin; o < end; ++o) {
-                float sum = 0;
-                for (int64_t d = 0; d < inputs; ++d)
-                  sum = std::fma(x[i * inputs + d], w[o * inputs + d], sum);
-                expected[i * width + o - begin] = round ? RoundToBf16(sum) : sum;
-              }
-            ops->panel({rows, inputs, x.data(), inputs,
-                        reinterpret_cast<const uint16_t*>(packed->panel(0)),
-                        packed->panel_elements(), begin, end, y.data(), width, round});
-            ASSERT_EQ(0, std::memcmp(y.data(), expected.data(), y.size() * 4))
-                << name << " rows " << rows << " outputs " << begin << " to " << end;
-          }
 }
 
 TEST(BlockOps, TheExponentialOfASoftmaxPageIsWithin2Ulp) {

@@ -4,13 +4,26 @@
 namespace sluice {
 namespace {
 
+// Products with weights on AMX tiles where their inputs are bfloat16s; the rest in fp32.
+void MlaAmx(const MlaArgs& args, Exec& exec) {
+  MlaOverPages(args, exec, kBlockOpsAvx512,
+               args.bf16_inputs ? PanelProductAmx : PanelProductAvx512);
+}
+void MlaAvx512(const MlaArgs& args, Exec& exec) {
+  MlaOverPages(args, exec, kBlockOpsAvx512, PanelProductAvx512);
+}
+void MlaAvx2(const MlaArgs& args, Exec& exec) {
+  MlaOverPages(args, exec, kBlockOpsAvx2, PanelProductAvx2);
+}
+
 // clang-format off
 // Best first; the last row suits every machine.
 const Variant<MlaArgs> kMlaVariants[] = {
-    // name       needs      run
-    {"avx512",    kAvx512,   MlaAvx512},
-    {"avx2",      kAvx2,     MlaAvx2},
-    {"reference", kAnything, MlaReference},
+    // name       needs               run
+    {"amx",       kAmxBf16 | kAvx512, MlaAmx},
+    {"avx512",    kAvx512,            MlaAvx512},
+    {"avx2",      kAvx2,              MlaAvx2},
+    {"reference", kAnything,          MlaReference},
 };
 // clang-format on
 

@@ -39,7 +39,7 @@ class MlaWeights {
   static Result<MlaWeights> Allocate(const MlaShape& shape);
   template <class T>
   void Pack(View<const T, 2> kv_b);
-  const PackedBf16& expand() const { return expand_; }  // latent -> heads * (nope + value)
+  const PackedBf16& expand(int64_t head) const { return expand_[head]; }  // latent -> nope + value
   const PackedBf16& absorb_key(int64_t head) const { return absorb_key_[head]; }  // nope -> latent
   const PackedBf16& absorb_value(int64_t head) const {
     return absorb_value_[head];
@@ -48,8 +48,7 @@ class MlaWeights {
 
  private:
   MlaShape shape_{};
-  PackedBf16 expand_;
-  std::vector<PackedBf16> absorb_key_, absorb_value_;
+  std::vector<PackedBf16> expand_, absorb_key_, absorb_value_;  // [heads]
 };
 
 struct MlaSequence {
@@ -93,6 +92,7 @@ void Mla(const MlaArgs& args, Exec& exec);
 /// Scratch bytes that a step of `rows` rows may take from the arena on a team of `lanes`.
 uint64_t MlaScratchBytes(const MlaShape& shape, int64_t rows, int lanes);
 
+/// Every variant this machine runs, best first; the last row is the double-precision reference.
 std::vector<Variant<MlaArgs>> MlaVariants();
 
 }  // namespace sluice

@@ -8,8 +8,6 @@
 namespace sluice {
 namespace {
 
-static_assert(kPanelOutputs == 32, "block_kernels.inc is written for panels of 32 outputs");
-
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 // Query rows whose scores against one page are held at a time (a multiple of the products' 6).
 constexpr int64_t kQueryRows = 24;
@@ -26,8 +24,8 @@ int64_t PageCount(int64_t positions) { return (positions + kKvPageTokens - 1) / 
 
 // The scratch memory of one lane. Offsets depend on the shape and the rows only, so MlaScratchBytes
 // and the lanes count alike.
-struct LaneScratch {
-  LaneScratch(const MlaShape& s, int64_t rows, float* memory) : memory_(memory) {
+struct PageScratch {
+  PageScratch(const MlaShape& s, int64_t rows, float* memory) : memory_(memory) {
     // Expanded form: a page of latents, of [k_nope | v] and of keys with tokens side by side.
     latents = Take(kKvPageTokens * (s.latent + s.rope));
     expanded = Take(kKvPageTokens * (s.nope + s.value));
@@ -64,11 +62,12 @@ struct AbsorbedRow {
 
 class Step {
  public:
-  Step(const MlaArgs& args, Exec& exec, const BlockOps& ops)
+  Step(const MlaArgs& args, Exec& exec, const BlockOps& ops, void (*panel)(const PanelProduct&))
       : args_(args),
         shape_(args.shape),
         exec_(exec),
         ops_(ops),
+        panel_(panel),
         round_(args.rounding == Rounding::kBf16),
         narrow_cache_(args.cache.dtype == DType::kBf16),
         cached_width_(shape_.latent + shape_.rope),
@@ -76,7 +75,7 @@ class Step {
 
   void Run() {
     Arena::Scope scope(exec_.scratch);
-    lane_floats_ = LaneScratch(shape_, args_.q.dim(0), nullptr).floats();
+    lane_floats_ = PageScratch(shape_, args_.q.dim(0), nullptr).floats();
     lanes_ = exec_.scratch.Allocate<float>(lane_floats_ * exec_.team.lanes());
     bool any_prompt = false;
     int64_t generated = 0;
@@ -92,20 +91,24 @@ class Step {
   static int64_t PromptRows(const MlaSequence& s) {
     return std::clamp<int64_t>(s.prompt_length - s.position_begin, 0, s.row_count);
   }
-  LaneScratch Scratch(int lane) const {
-    return LaneScratch(shape_, args_.q.dim(0), lanes_ + lane * lane_floats_);
+  PageScratch Scratch(int lane) const {
+    return PageScratch(shape_, args_.q.dim(0), lanes_ + lane * lane_floats_);
   }
   const std::byte* Page(const int32_t* pages, int64_t page_idx) const {
     return args_.cache.base + pages[page_idx] * args_.cache.page_stride;
   }
-  PanelProduct Panel(const PackedBf16& weights) const {
-    PanelProduct p{};
-    p.inputs = weights.inputs();
-    p.panels = reinterpret_cast<const uint16_t*>(weights.panel(0));
-    p.panel_elements = weights.panel_elements();
-    p.output_end = weights.outputs();
-    p.round = round_;
-    return p;
+  // y = round(x W) for `rows` rows, all outputs.
+  void Multiply(const float* x, int64_t x_stride, int64_t rows, const PackedBf16& weight, float* y,
+                int64_t y_stride) const {
+    panel_({.x = x,
+            .x_stride = x_stride,
+            .rows = rows,
+            .weight = &weight,
+            .panel_begin = 0,
+            .panel_end = weight.panels(),
+            .rounding = args_.rounding,
+            .y = y,
+            .y_stride = y_stride});
   }
 
   // ---- prompt positions ----
@@ -149,7 +152,7 @@ class Step {
   }
 
   // All rows of a (part of a) sequence, one head: page by page, so that a page is expanded once.
-  void ExpandedHead(const MlaSequence& s, int64_t head, const LaneScratch& scratch) {
+  void ExpandedHead(const MlaSequence& s, int64_t head, const PageScratch& scratch) {
     const int64_t rows = s.row_count, length = s.position_begin + rows;
     std::fill_n(scratch.top, rows, kNoScore);
     std::fill_n(scratch.sum, rows, 0.0f);
@@ -166,18 +169,11 @@ class Step {
   }
 
   // [k_nope | v] of a page's first `tokens` tokens, and their keys [dimension][token].
-  void ExpandPage(const std::byte* page, int64_t tokens, int64_t head, const LaneScratch& scratch) {
+  void ExpandPage(const std::byte* page, int64_t tokens, int64_t head, const PageScratch& scratch) {
     const int64_t width = shape_.nope + shape_.value;
     ops_.widen(page, narrow_cache_, tokens * cached_width_, scratch.latents);
-    PanelProduct p = Panel(args_.weights->expand());
-    p.rows = tokens;
-    p.x = scratch.latents;
-    p.x_row = cached_width_;
-    p.output_begin = head * width;
-    p.output_end = p.output_begin + width;
-    p.y = scratch.expanded;
-    p.y_row = width;
-    ops_.panel(p);
+    Multiply(scratch.latents, cached_width_, tokens, args_.weights->expand(head), scratch.expanded,
+             width);
     ops_.transpose(scratch.expanded, width, tokens, shape_.nope, scratch.keys, kKvPageTokens);
     ops_.transpose(scratch.latents + shape_.latent, cached_width_, tokens, shape_.rope,
                    scratch.keys + shape_.nope * kKvPageTokens, kKvPageTokens);
@@ -185,7 +181,7 @@ class Step {
 
   // Adds the page that begins at position `page_begin` to rows [first, first + rows) of a head.
   void AttendPage(const MlaSequence& s, int64_t head, int64_t first, int64_t rows,
-                  int64_t page_begin, int64_t tokens, const LaneScratch& scratch) {
+                  int64_t page_begin, int64_t tokens, const PageScratch& scratch) {
     const int64_t row = s.row_begin + first, position = s.position_begin + first;
     ops_.product({rows, tokens, shape_.nope + shape_.rope, &args_.q(row, head, 0),
                   args_.q.stride(0), 1, scratch.keys, false, kKvPageTokens, scratch.scores,
@@ -239,7 +235,7 @@ class Step {
     const int lanes = exec_.team.lanes();
     const auto cost = [&](int64_t i) { return double(absorbed_rows_[i].position + 1); };
     exec_.team.Run([&](int lane) {
-      const LaneScratch scratch = Scratch(lane);
+      const PageScratch scratch = Scratch(lane);
       const int64_t begin = shape_.heads * lane / lanes, end = shape_.heads * (lane + 1) / lanes;
       for (int64_t h = begin; h < end; ++h) AbsorbQueries(rows, h, scratch);
       exec_.team.Barrier();
@@ -258,23 +254,18 @@ class Step {
     return absorbed_ + i * absorbed_width_ + head * cached_width_;
   }
 
-  void AbsorbQueries(int64_t rows, int64_t head, const LaneScratch& scratch) {
+  void AbsorbQueries(int64_t rows, int64_t head, const PageScratch& scratch) {
     for (int64_t i = 0; i < rows; ++i) {
       const float* q = &args_.q(absorbed_rows_[i].row, head, 0);
       std::copy_n(q, shape_.nope, scratch.queries + i * shape_.nope);
       std::copy_n(q + shape_.nope, shape_.rope, Absorbed(i, head) + shape_.latent);
     }
-    PanelProduct p = Panel(args_.weights->absorb_key(head));
-    p.rows = rows;
-    p.x = scratch.queries;
-    p.x_row = shape_.nope;
-    p.y = Absorbed(0, head);
-    p.y_row = absorbed_width_;
-    ops_.panel(p);
+    Multiply(scratch.queries, shape_.nope, rows, args_.weights->absorb_key(head), Absorbed(0, head),
+             absorbed_width_);
   }
 
   // Heads [head, head + heads) of a batch's row i: ql becomes ol.
-  void AbsorbedHeads(int64_t i, int64_t head, int64_t heads, const LaneScratch& scratch) {
+  void AbsorbedHeads(int64_t i, int64_t head, int64_t heads, const PageScratch& scratch) {
     const AbsorbedRow& row = absorbed_rows_[i];
     float top[kAbsorbedHeads], sum[kAbsorbedHeads] = {};
     std::fill_n(top, heads, kNoScore);
@@ -299,14 +290,9 @@ class Step {
     }
   }
 
-  void AbsorbedOutputs(int64_t rows, int64_t head, const LaneScratch& scratch) {
-    PanelProduct p = Panel(args_.weights->absorb_value(head));
-    p.rows = rows;
-    p.x = Absorbed(0, head);
-    p.x_row = absorbed_width_;
-    p.y = scratch.outputs;
-    p.y_row = shape_.value;
-    ops_.panel(p);
+  void AbsorbedOutputs(int64_t rows, int64_t head, const PageScratch& scratch) {
+    Multiply(Absorbed(0, head), absorbed_width_, rows, args_.weights->absorb_value(head),
+             scratch.outputs, shape_.value);
     for (int64_t i = 0; i < rows; ++i)
       std::copy_n(scratch.outputs + i * shape_.value, shape_.value,
                   &args_.out(absorbed_rows_[i].row, head, 0));
@@ -316,6 +302,7 @@ class Step {
   const MlaShape& shape_;
   Exec& exec_;
   const BlockOps& ops_;
+  void (*const panel_)(const PanelProduct&);
   const bool round_, narrow_cache_;
   const int64_t cached_width_;    // values a cached token: latent + rope
   const int64_t absorbed_width_;  // of all heads of a row
@@ -327,15 +314,17 @@ class Step {
 
 }  // namespace
 
-void MlaAvx2(const MlaArgs& args, Exec& exec) { Step(args, exec, kBlockOpsAvx2).Run(); }
-void MlaAvx512(const MlaArgs& args, Exec& exec) { Step(args, exec, kBlockOpsAvx512).Run(); }
+void MlaOverPages(const MlaArgs& args, Exec& exec, const BlockOps& ops,
+                  void (*panel)(const PanelProduct&)) {
+  Step(args, exec, ops, panel).Run();
+}
 
 uint64_t MlaScratchBytes(const MlaShape& shape, int64_t rows, int lanes) {
   const auto bytes = [](int64_t count, size_t size) {
     return (static_cast<uint64_t>(count) * size + 63) / 64 * 64;
   };
   const int64_t batch = std::min(rows, kAbsorbedRows);
-  return bytes(LaneScratch(shape, rows, nullptr).floats() * lanes, sizeof(float)) +
+  return bytes(PageScratch(shape, rows, nullptr).floats() * lanes, sizeof(float)) +
          bytes(batch, sizeof(AbsorbedRow)) +
          bytes(batch * shape.heads * (shape.latent + shape.rope), sizeof(float));
 }

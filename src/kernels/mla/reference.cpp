@@ -48,7 +48,7 @@ class Head {
     expanded_.assign(count * width, 0.0);
     for (int64_t o = 0; o < width; ++o)
       for (int64_t r = 0; r < shape_.latent; ++r) {
-        const double w = args_.weights->expand().At(head_ * width + o, r);
+        const double w = args_.weights->expand(head_).At(o, r);
         for (int64_t j = 0; j < count; ++j) expanded_[j * width + o] += w * Cached(j, r);
       }
     for (double& x : expanded_) x = Round(x);

@@ -1,12 +1,16 @@
 // What the files of this folder share; users include mla.h.
 #pragma once
 
+#include "kernels/block/block_ops.h"
+#include "kernels/linear/panel_product.h"
 #include "kernels/mla/mla.h"
 
 namespace sluice {
 
 void MlaReference(const MlaArgs& args, Exec& exec);
-void MlaAvx2(const MlaArgs& args, Exec& exec);
-void MlaAvx512(const MlaArgs& args, Exec& exec);
+
+/// Attention page by page: `panel` multiplies with the weights, `ops` is everything else.
+void MlaOverPages(const MlaArgs& args, Exec& exec, const BlockOps& ops,
+                  void (*panel)(const PanelProduct&));
 
 }  // namespace sluice
