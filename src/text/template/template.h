@@ -1,8 +1,9 @@
 // Chat templates: the Jinja language as Hugging Face templates use it, under budgets, with a record
 // of which output bytes the template itself wrote. What is supported: README.md beside this file.
 //
-// The oracle is jinja2's ImmutableSandboxedEnvironment with trim_blocks, lstrip_blocks, loop controls
-// and json.dumps as `tojson`, the way transformers sets it up (tests/oracle/template_oracle.py).
+// The oracle is jinja2's ImmutableSandboxedEnvironment with trim_blocks, lstrip_blocks, loop
+// controls and json.dumps as `tojson`, the way transformers sets it up
+// (tests/oracle/template_oracle.py).
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "text/byte_range.h"
 
 namespace boost::json {
 class value;
@@ -30,20 +32,18 @@ struct TemplateLimits {
   // output_bytes_base + output_input_factor * (bytes of the inputs).
   uint64_t output_bytes_base = uint64_t{1} << 20;
   uint64_t output_input_factor = 4;
-};
-
-/// Half-open range of bytes.
-struct ByteRange {
-  size_t begin = 0;
-  size_t end = 0;
-  bool operator==(const ByteRange&) const = default;
+  // Bytes read or copied in all: work_bytes_base + work_input_factor * (bytes of the inputs). A
+  // template touches a message about a dozen times.
+  uint64_t work_bytes_base = uint64_t{256} << 20;
+  uint64_t work_input_factor = 64;
 };
 
 /// What a template wrote.
 struct RenderedText {
   std::string text;  // UTF-8
-  /// The bytes that came from the template (or from trusted inputs): sorted, disjoint, not adjacent.
-  /// Only these may become control tokens. Bytes whose origin was lost on the way are not in here.
+  /// The bytes that came from the template (or from trusted inputs): sorted, disjoint, not
+  /// adjacent. Only these may become control tokens. Bytes whose origin was lost on the way are not
+  /// in here.
   std::vector<ByteRange> trusted;
 };
 
@@ -79,10 +79,11 @@ class ChatTemplate {
 
   /// Errors: kInvalidArgument: what the template raised (raise_exception: its message as it is), an
   /// operation that Python would refuse, or an exceeded budget, the latter two with the line.
-  Result<RenderedText> Render(const TemplateInputs& inputs, const TemplateLimits& limits = {}) const;
+  Result<RenderedText> Render(const TemplateInputs& inputs,
+                              const TemplateLimits& limits = {}) const;
 
-  /// Whether the template loops over the parts of a message's `content` (or tests whether it is a
-  /// string); otherwise parts are joined into a string before rendering.
+  /// Whether the template loops over the parts of a message's `content`; otherwise the front joins
+  /// them into a string before rendering.
   bool iterates_content_parts() const;
 
  private:
