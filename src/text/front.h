@@ -1,5 +1,5 @@
-// The text front: messages to token ids, prompts to token ids. It joins a checkpoint's tokenizer with
-// its chat template. Token ids back to text: tokenizer/.
+// The text front: messages to token ids, prompts to token ids. It joins a checkpoint's tokenizer
+// with its chat template. Token ids back to text: tokenizer/.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +45,9 @@ enum class ThinkingState {
   kClosed,  // the template closed the block: the model answers
 };
 
-/// The state at the end of a rendered prompt: what follows the last turn's start counts, that is the
-/// last `<think>` or `</think>` that the template itself wrote.
+/// The state at the end of a rendered prompt: the last `<think>` or `</think>` in the generation
+/// prompt (what the template wrote behind the last message), or in a final message that was left
+/// open.
 ThinkingState FindThinkingState(const RenderedText& prompt);
 
 /// A rendered conversation.
@@ -75,7 +76,7 @@ class TextFront {
   const std::string& pad_token() const { return tokens_.at("pad_token"); }
 
   /// A plain prompt, as `tokenizers` encodes it: special tokens in the text become their ids, and
-  /// the tokenizer's own rule adds BOS. Errors: kInvalidArgument (not UTF-8).
+  /// the tokenizer's own rule (or add_bos_token) adds BOS.
   Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const;
 
   /// A conversation. Special tokens come from the template only: text of messages, tools and kwargs
@@ -90,9 +91,10 @@ class TextFront {
  private:
   TextFront() = default;
   const ChatTemplate* TemplateFor(bool with_tools) const;
+  std::vector<int32_t> WithBos(std::vector<int32_t> ids) const;
 
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::map<std::string, ChatTemplate> templates_;  // by name; "default" first choice
+  std::map<std::string, ChatTemplate> templates_;  // "default" and "tool_use"
   std::map<std::string, std::string> tokens_;      // bos_token, eos_token, pad_token, ...
   std::string template_source_;
   TemplateLimits limits_;
