@@ -64,10 +64,17 @@ void WriteFields(JsonWriter& json, const ApiError& error, bool integer_code) {
 
 }  // namespace
 
+/// Codes that are narrower than a Status.
+static const char* NarrowCode(const Status& status, const char* name) {
+  if (status.code() == Code::kNotFound && status.param() == "model") return "model_not_found";
+  if (status.message().starts_with("chat template missing")) return "chat_template_missing";
+  return name;
+}
+
 ApiError ToApiError(const Status& status) {
   for (const StatusRow& row : kStatusRows)
     if (row.code == status.code())
-      return {row.http, row.type, row.name, status.message(), status.param(),
+      return {row.http, row.type, NarrowCode(status, row.name), status.message(), status.param(),
               row.retry_after_seconds};
   return {500, "InternalServerError", "internal_error", status.message(), status.param(), 0};
 }

@@ -64,8 +64,9 @@ void Connection::Start() {
 }
 
 asio::awaitable<void> Connection::Run() {
-  while (co_await ServeOne()) {
-  }
+  // Not `while (co_await ...)`: GCC 12 miscompiles a co_await in a loop's condition.
+  bool more = true;
+  while (more) more = co_await ServeOne();
   co_await Linger();
 }
 
@@ -75,7 +76,10 @@ Connection::Awaitable Connection::ServeOne() {
   if (!co_await ReadHead(scanner)) co_return false;
   const HeadFrame frame = scanner.frame();
   auto request = ParseHead(std::string_view(input_).substr(frame.begin, frame.end - frame.begin));
-  if (!request.ok()) co_return co_await RefuseAndClose({400, request.status().message()});
+  if (!request.ok()) {
+    Refuse(400, request.status().message());
+    co_return co_await AnswerRefusal();
+  }
   input_.erase(0, frame.end);
   request->received_seconds = MonotonicSeconds();
   close_after_ = !request->keep_alive || ++served_ >= limits.requests_per_connection_max;
@@ -100,7 +104,8 @@ Connection::Awaitable Connection::ReadHead(HeadScanner& scanner) {
         ClearDeadline();
         co_return true;
       case HeadScanner::State::kRefused:
-        co_return co_await RefuseAndClose(scanner.refusal());
+        refusal_ = scanner.refusal();
+        co_return co_await AnswerRefusal();
       case HeadScanner::State::kTls:
         LogNotHttp("a TLS hello");
         co_return false;
@@ -112,8 +117,8 @@ Connection::Awaitable Connection::ReadHead(HeadScanner& scanner) {
     }
     if (!co_await ReadMore(context_.scratch.size())) {
       if (!timed_out_) co_return false;
-      co_return co_await RefuseAndClose(
-          {408, fmt::format("the request head took longer than {} s", limits.head_seconds_max)});
+      Refuse(408, fmt::format("the request head took longer than {} s", limits.head_seconds_max));
+      co_return co_await AnswerRefusal();
     }
   }
 }
@@ -121,10 +126,11 @@ Connection::Awaitable Connection::ReadHead(HeadScanner& scanner) {
 Connection::Awaitable Connection::ReadBody(const HeadFrame& frame, HttpRequest& request) {
   const HttpLimits& limits = context_.options.limits;
   if (frame.framing == BodyFraming::kNone) co_return true;
-  if (frame.framing == BodyFraming::kLength && frame.content_length > limits.body.body_bytes_max)
-    co_return co_await RefuseAndClose(
-        {413, fmt::format("the request body has {} bytes, allowed are {}", frame.content_length,
-                          limits.body.body_bytes_max)});
+  if (frame.framing == BodyFraming::kLength && frame.content_length > limits.body.body_bytes_max) {
+    Refuse(413, fmt::format("the request body has {} bytes, allowed are {}", frame.content_length,
+                            limits.body.body_bytes_max));
+    co_return co_await AnswerRefusal();
+  }
   if (frame.expects_continue && input_.empty()) {
     co_await asio::async_write(socket_, asio::buffer("HTTP/1.1 100 Continue\r\n\r\n", 25), kAwait);
   }
@@ -141,7 +147,10 @@ Connection::Awaitable Connection::ReadBody(const HeadFrame& frame, HttpRequest& 
       const auto state = decoder.Advance(rest, request.body);
       input_.erase(0, input_.size() - rest.size());
       if (state == ChunkDecoder::State::kDone) break;
-      if (state == ChunkDecoder::State::kRefused) co_return co_await RefuseAndClose(decoder.refusal());
+      if (state == ChunkDecoder::State::kRefused) {
+        refusal_ = decoder.refusal();
+        co_return co_await AnswerRefusal();
+      }
     }
     const uint64_t bytes = frame.framing == BodyFraming::kLength ? frame.content_length
                                                                  : request.body.size();
@@ -150,8 +159,8 @@ Connection::Awaitable Connection::ReadBody(const HeadFrame& frame, HttpRequest& 
     SetDeadline(begin + allowed - MonotonicSeconds());
     if (!co_await ReadMore(context_.scratch.size())) {
       if (!timed_out_) co_return false;
-      co_return co_await RefuseAndClose(
-          {408, fmt::format("the request body took longer than {:.0f} s", allowed)});
+      Refuse(408, fmt::format("the request body took longer than {:.0f} s", allowed));
+      co_return co_await AnswerRefusal();
     }
   }
   ClearDeadline();
@@ -172,13 +181,19 @@ Connection::Awaitable Connection::ReadMore(size_t bytes_max) {
   }
 }
 
-Connection::Awaitable Connection::RefuseAndClose(HttpRefusal refusal) {
+void Connection::Refuse(int status, std::string message) {
+  refusal_ = {status, std::move(message)};
+}
+
+Connection::Awaitable Connection::AnswerRefusal() {
   ClearDeadline();
   close_after_ = true;
   HttpRequest nothing;
   nothing.method = "-";
   nothing.received_seconds = MonotonicSeconds();
-  co_await Answer(std::move(nothing), context_.handler->Refusal(refusal.status, refusal.message));
+  std::optional<HttpResponse> response =
+      context_.handler->Refusal(refusal_.status, refusal_.message);
+  co_await Answer(std::move(nothing), std::move(response));
   co_return false;
 }
 
@@ -213,7 +228,11 @@ asio::awaitable<void> Connection::Linger() {
     socket_.shutdown(tcp::socket::shutdown_send, ignored);
     if (close_after_) {
       SetDeadline(context_.options.limits.linger_seconds);
-      while (co_await ReadMore(context_.scratch.size())) input_.clear();
+      bool more = true;
+      while (more) {
+        more = co_await ReadMore(context_.scratch.size());
+        input_.clear();
+      }
       ClearDeadline();
     }
   }

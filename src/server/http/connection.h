@@ -84,7 +84,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Awaitable ReadHead(HeadScanner& scanner);
   Awaitable ReadBody(const HeadFrame& frame, HttpRequest& request);
   Awaitable ReadMore(size_t bytes_max);
-  Awaitable RefuseAndClose(HttpRefusal refusal);
+  // A refusal is kept in a member, not passed: GCC 12 destroys temporaries of a co_await expression
+  // twice.
+  void Refuse(int status, std::string message);
+  Awaitable AnswerRefusal();
   boost::asio::awaitable<void> Answer(HttpRequest request, std::optional<HttpResponse> early);
   boost::asio::awaitable<void> Linger();
 
@@ -110,6 +113,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool timed_out_ = false;
 
   std::string input_;  // read, not consumed
+  HttpRefusal refusal_;
   bool close_after_ = false;
   int64_t served_ = 0;
 
