@@ -39,11 +39,12 @@ def prompt_messages(problem):
     return system + [{"role": "user", "content": problem.user}]
 
 
-# How often each task starts a conversation.
+# How often each task starts a conversation, at first and later (data.py says when).
 MIX = {"arithmetic": 32, "recall": 20, "lists": 30, "about": 9, "tool": 9}
+LATER_MIX = {"arithmetic": 36, "recall": 26, "lists": 24, "about": 7, "tool": 7}
 
 
-def conversation(rng, sentence_count=None):
+def conversation(rng, sentence_count=None, mix=MIX):
     """Pieces (text, learn) of one training conversation; learnt pieces are assistant turns.
 
     Most hold one problem; some go on with further ones, as a user would. Reasoning of earlier turns is
@@ -52,7 +53,7 @@ def conversation(rng, sentence_count=None):
     if sentence_count:
         problem = draw(lambda r: GENERATORS["recall"](r, sentence_count, r.randint(3, 8)), rng)
     else:
-        problem = draw(GENERATORS[rng.choices(list(MIX), MIX.values())[0]], rng)
+        problem = draw(GENERATORS[rng.choices(list(mix), mix.values())[0]], rng)
     thinking = bool(problem.steps) and rng.random() < 0.2
     if rng.random() < 0.1:
         problem.system = rng.choice(SYSTEMS)

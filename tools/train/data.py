@@ -3,9 +3,10 @@ import random
 
 import torch
 
-from chat import conversation
+from chat import LATER_MIX, MIX, conversation
 
 SHORT_STEPS = 800
+FIRST_MIX_STEPS = 604
 
 
 def row_lengths(step):
@@ -25,14 +26,14 @@ def encode(tokenizer, pieces):
     return ids, learn
 
 
-def documents(tokenizer, rng, length, total):
+def documents(tokenizer, rng, length, total, mix):
     """Conversations that fit into rows of `length`, about `total` tokens of them."""
     used = 0
     while used < total:
         sentences = None
         if length >= 1024 and rng.random() < 0.5:
             sentences = int(rng.uniform(0.2, 0.9) * length / TOKENS_PER_SENTENCE)
-        ids, learn = encode(tokenizer, conversation(rng, sentences))
+        ids, learn = encode(tokenizer, conversation(rng, sentences, mix))
         if len(ids) <= length:
             used += len(ids)
             yield ids, learn
@@ -72,4 +73,5 @@ def batch(tokenizer, seed, step, tokens, worker=0):
     lengths = row_lengths(step)
     length = random.Random(f"{seed}|{step}").choices(list(lengths), lengths.values())[0]
     rng = random.Random(f"{seed}|{step}|{worker}")
-    return pack(list(documents(tokenizer, rng, length, tokens)), length, tokens // length)[:4]
+    mix = MIX if step < FIRST_MIX_STEPS else LATER_MIX
+    return pack(list(documents(tokenizer, rng, length, tokens, mix)), length, tokens // length)[:4]

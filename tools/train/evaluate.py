@@ -47,5 +47,5 @@ for path in sorted((args.folder / "eval").glob("*.jsonl")):
             messages = [m | {"content": m["content"].replace("{context}", text)} for m in messages]
         prompt = chat.render(messages, row.get("tools"), "chat_template_kwargs" in row)
         docs.append(data.encode(tokenizer, [(prompt, False), (row["reference"] + "<|role_end|>", True)]))
-    share = exact_match(model, p, bias, list(docs), 4096 if len(docs[0][0]) < 3800 else 8192)
+    share, _ = exact_match(model, p, bias, list(docs), 4096 if len(docs[0][0]) < 3800 else 8192)
     print(f"{path.stem:12s} {100 * share:5.1f} %  of {len(docs)}  ({time.time() - began:.0f} s)", flush=True)

@@ -176,6 +176,9 @@ class FastModel:
         batch = {name: (cos[flat], sin[flat]) for name, (cos, sin) in self.tables.items()}
         row = torch.arange(rows)[:, None].expand(rows, T)
         batch["segments"] = (row * 10**7 + document).flatten().unique_consecutive(return_counts=True)[1].tolist()
+        if T <= 256:
+            future = torch.ones(T, T, dtype=torch.bool).triu(1)
+            batch["hidden"] = (future | (document[:, :, None] != document[:, None, :]))[:, None]
         chunks = T // CHUNK
         d = document.view(rows, chunks, CHUNK)
         inside = (d[..., :, None] == d[..., None, :]).float().flatten(0, 1)  # [rows * chunks, C, C]
@@ -201,6 +204,11 @@ class FastModel:
 
     def attention(self, q, k, v, batch):
         """Causal attention inside each conversation: [N, heads, D] -> [N, heads * v]."""
+        if "hidden" in batch:  # short rows: all at once is cheaper than one conversation after the other
+            q, k, v = (y.view(*batch["shape"], *y.shape[1:]).transpose(1, 2) for y in (q, k, v))
+            scores = (q @ k.mT) * q.shape[-1] ** -0.5
+            scores = scores.masked_fill(batch["hidden"], -1e9).softmax(-1, dtype=torch.float32)
+            return (scores.to(v.dtype) @ v).transpose(1, 2).flatten(0, 1).flatten(1)
         out = []
         for q, k, v in zip(*(y.split(batch["segments"]) for y in (q, k, v))):
             q, k, v = (y.transpose(0, 1)[None] for y in (q, k, v))

@@ -73,7 +73,7 @@ class Optimizer:
             v.lerp_(g * g, 0.02)
             speed = (0.005 if n in ("embed", "head") else 0.003) * scale
             self.p[n].sub_(speed * (m / (1 - 0.9**t)) / ((v / (1 - 0.98**t)).sqrt() + 1e-9))
-        keep = min(0.995, t / (t + 19))
+        keep = min(0.99, t / (t + 19))
         for n in self.adam + self.muon:
             self.average[n].lerp_(self.p[n], 1 - keep)
 
@@ -103,8 +103,11 @@ def test_documents(tokenizer, count):
 
 
 def exact_match(model, p, bias, docs, tokens):
-    """Share of documents whose every target is the model's first choice: greedy decoding would write it."""
-    right, total = 0, len(docs)
+    """Share of documents whose every target is the model's first choice (greedy decoding would write it).
+
+    -> that share, and the same share of single tokens.
+    """
+    right, total, tokens_right, tokens_total = 0, len(docs), 0, 0
     while docs:
         length = next(n for n in (64, 128, 256, 512, 1024, 2048, 4096, 8192) if n >= max(len(d[0]) for d in docs))
         ids, targets, document, position, rest = data.pack(docs, length, tokens // length)
@@ -116,8 +119,9 @@ def exact_match(model, p, bias, docs, tokens):
         row = torch.arange(tokens // length)[:, None].expand(-1, length).flatten()
         key = (row * 10**7 + document.flatten())[at]
         right += len(key.unique()) - len(key[wrong].unique())
+        tokens_right, tokens_total = tokens_right + int((~wrong).sum()), tokens_total + len(wrong)
         docs = rest
-    return right / total
+    return right / total, tokens_right / tokens_total
 
 
 def worker(rank, args, config, shared, barrier):
@@ -146,7 +150,10 @@ def worker(rank, args, config, shared, barrier):
     first = int(shared["step"])
     say(f"{sum(t.numel() for t in p.values()) / 1e6:.2f} M parameters, from step {first} to {args.steps}")
     saved_at, began, window, seen = time.time(), time.time(), [], 0
-    for step in range(first, args.steps):
+    for step in range(first, 10**9):
+        if step >= int(shared["steps"]):
+            break
+        steps = int(shared["steps"])
         ids, targets, document, position = data.batch(tokenizer, args.seed, step, tokens, rank)
         hidden, loads = model.hidden(p, bias, ids, model.prepare(document, position))
         flat = targets.flatten()
@@ -161,7 +168,7 @@ def worker(rank, args, config, shared, barrier):
             for i, load in loads.items():
                 shared["loads"][rank, i] = load
         barrier.wait(TIMEOUT_S)
-        scale = rate(step, args.steps)
+        scale = rate(step, steps)
         optimizer.step(step + 1, scale)
         if rank == 0:
             load = shared["loads"].mean(0)
@@ -176,22 +183,24 @@ def worker(rank, args, config, shared, barrier):
                 f"{seen * TOKENS / (time.time() - began):.0f} tok/s "
                 f"worst expert load {(busy.max() / busy.mean()).item():.1f}")
             window = []
-        if (step + 1) % args.evaluate_every == 0 or step + 1 == args.steps:
+        if (step + 1) % args.evaluate_every == 0 or step + 1 == steps:
             began_test = time.time()
             for number, (task, docs) in enumerate(tests.items()):
                 if number % workers == rank:
-                    shared["scores"][number] = exact_match(model, shared["average"], bias, docs, tokens)
+                    shared["scores"][number] = torch.tensor(exact_match(model, shared["average"], bias, docs, tokens))
             barrier.wait(TIMEOUT_S)
             say(f"step {step + 1} EVAL " + " ".join(
-                f"{t} {100 * s:.0f}" for t, s in zip(tests, shared["scores"].tolist())))
+                f"{t} {100 * s:.0f} ({100 * single:.1f})" for t, (s, single) in zip(tests, shared["scores"].tolist())))
             began += time.time() - began_test
         shared["step"].fill_(step + 1)
-        if rank == 0 and (time.time() - saved_at > args.save_every_s or step + 1 == args.steps):
+        if rank == 0 and (time.time() - saved_at > args.save_every_s or step + 1 == steps):
             new = args.run / "checkpoint.pt.new"
             keys = ("step", "p", "m", "v", "average", "bias")
             torch.save({"config": config} | {k: shared[k] for k in keys}, new)
             new.replace(args.run / "checkpoint.pt")
             saved_at = time.time()
+        if rank == 0 and (args.run / "steps").exists():  # a changed mind about the length of the run
+            shared["steps"].fill_(int((args.run / "steps").read_text()))
         barrier.wait(TIMEOUT_S)
     say("done")
 
@@ -199,7 +208,7 @@ def worker(rank, args, config, shared, barrier):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=pathlib.Path, required=True, help="folder of checkpoints and log")
-    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True, help="a number in RUN/steps, even later, wins")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="part of the seed, as batches depend on it")
     parser.add_argument("--config", type=pathlib.Path, default=HERE / "config.json")
@@ -217,8 +226,9 @@ def main():
     layers, experts = config["num_hidden_layers"], config["num_experts"]
     shared = {"p": p, "average": {n: t.clone() for n, t in p.items()}, "m": zeros(), "v": zeros(),
               "gradients": [zeros() for _ in range(args.workers)], "step": torch.zeros(1, dtype=torch.long),
+              "steps": torch.tensor([args.steps]),
               "bias": torch.zeros(layers, experts), "loads": torch.zeros(args.workers, layers, experts),
-              "scores": torch.zeros(16)}
+              "scores": torch.zeros(16, 2)}
     if (args.run / "checkpoint.pt").exists():
         saved = torch.load(args.run / "checkpoint.pt")
         for key in ("p", "average", "m", "v"):
