@@ -151,6 +151,11 @@ const value* JsonObject::Find(std::string_view key) const {
 
 bool JsonObject::Has(std::string_view key) const { return Find(key) != nullptr; }
 
+bool JsonObject::IsNull(std::string_view key) const {
+  const value* found = object_->if_contains(key);
+  return found && found->is_null();
+}
+
 std::vector<std::string> JsonObject::Keys() const {
   std::vector<std::string> keys;
   for (const auto& member : *object_)

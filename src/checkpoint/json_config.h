@@ -45,6 +45,9 @@ class JsonObject {
   JsonObject WithOverrides(const JsonObject& patch) const;
 
   bool Has(std::string_view key) const;
+  /// Whether the file spells the key out as null: for the few that mean something else by it than
+  /// by leaving it out.
+  bool IsNull(std::string_view key) const;
   std::vector<std::string> Keys() const;
 
   /// Where this object comes from: "dir/config.json" or "dir/config.json: rope_scaling".
@@ -99,6 +102,7 @@ class FieldReader {
 
   const JsonObject& object() const { return object_; }
   bool Has(std::string_view key) const { return object_.Has(key); }
+  bool IsNull(std::string_view key) const { return object_.IsNull(key); }
 
   int64_t Int(std::string_view key, int64_t min, int64_t max);
   int64_t Int(std::string_view key, int64_t min, int64_t max, int64_t otherwise);

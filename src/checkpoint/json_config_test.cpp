@@ -157,5 +157,13 @@ TEST(FieldReader, IsOkWhenEveryFieldIs) {
   EXPECT_TRUE(read.status().ok());
 }
 
+TEST(JsonConfig, NullIsAbsentButCanBeToldFromIt) {
+  auto object = JsonObject::Parse(R"({"written": null, "set": 1})", "config.json");
+  ASSERT_TRUE(object.ok());
+  EXPECT_TRUE(object->IsNull("written") && !object->Has("written"));
+  EXPECT_FALSE(object->IsNull("left_out") || object->Has("left_out"));
+  EXPECT_FALSE(object->IsNull("set"));
+}
+
 }  // namespace
 }  // namespace sluice

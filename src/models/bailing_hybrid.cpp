@@ -14,11 +14,15 @@
 namespace sluice {
 namespace {
 
-// Bounds that keep every size computed from config.json far from overflow.
+// Bounds that keep every size computed from config.json, summed over all layers, below 2^62 bytes,
+// and the weight table of the oddest config.json within some hundred megabytes.
 constexpr int64_t kWidthMax = 1 << 20;
+constexpr int64_t kHeadsMax = 1 << 12;
 constexpr int64_t kCountMax = 1 << 16;
+constexpr int64_t kAllExpertsMax = 1 << 17;  // over all layers; the largest release has 20,000
 constexpr int64_t kVocabMax = 1 << 24;
 constexpr int64_t kPositionMax = 1 << 30;
+constexpr int32_t kEosDefault = 156892;
 
 // A string field of which we build one value only.
 void RefuseOther(FieldReader& read, std::string_view key, std::string_view only) {
@@ -52,8 +56,8 @@ std::optional<YarnParams> ReadRopeScaling(FieldReader& read, int64_t max_positio
 
 // An explicit list of layer kinds must say what layer_group_size says.
 void CheckLayerKinds(FieldReader& read, const BailingHybridConfig& c) {
+  if (!read.Has("layers_block_type")) return;
   const std::vector<std::string> kinds = read.Strings("layers_block_type");
-  if (kinds.empty()) return;
   bool agrees = static_cast<int64_t>(kinds.size()) == c.layers;
   for (int64_t i = 0; agrees && i < c.layers; ++i) {
     const bool full = kinds[i] == "attention" || kinds[i] == "full_attention";
@@ -65,14 +69,30 @@ void CheckLayerKinds(FieldReader& read, const BailingHybridConfig& c) {
                                    c.layer_group, c.layers));
 }
 
+void ReadSpecialIds(FieldReader& read, BailingHybridConfig& c) {
+  for (const int64_t id : read.Ints("eos_token_id", 0, c.vocab_size - 1))
+    c.eos_token_ids.push_back(static_cast<int32_t>(id));
+  if (!read.Has("eos_token_id") && !read.IsNull("eos_token_id") && kEosDefault < c.vocab_size)
+    c.eos_token_ids.push_back(kEosDefault);
+  for (const char* unused : {"pad_token_id", "bos_token_id"})
+    read.Ints(unused, 0, c.vocab_size - 1);
+}
+
 void ReadLinear(FieldReader& read, BailingHybridConfig& c, Rounding rounding) {
   LinearAttentionConfig& l = c.linear;
   l.hidden = c.hidden;
-  l.heads = read.Int("num_attention_heads", 1, kCountMax);
-  const int64_t split = l.heads > 0 && c.hidden % l.heads == 0 ? c.hidden / l.heads : 128;
-  l.head_dim = read.Int("head_dim", 1, 4096, read.Has("head_dim") ? 128 : split);
+  l.heads = read.Int("num_attention_heads", 1, kHeadsMax);
+  // Neither attention kind has other key heads, but a number that cannot be is a wrong file.
+  if (l.heads % read.Int("num_key_value_heads", 1, kHeadsMax, 1) != 0)
+    read.Contradiction("num_key_value_heads",
+                       fmt::format("it must divide num_attention_heads {}", l.heads));
+  const bool split = read.IsNull("head_dim");
+  if (split && c.hidden % l.heads != 0)
+    read.Contradiction("num_attention_heads",
+                       fmt::format("without head_dim it must divide hidden_size {}", c.hidden));
+  l.head_dim = read.Int("head_dim", 1, 4096, split ? std::max<int64_t>(c.hidden / l.heads, 1) : 128);
   l.norm_groups = static_cast<int>(read.Int("group_norm_size", 1, kCountMax));
-  if (l.norm_groups > 0 && l.width() % l.norm_groups != 0)
+  if (l.width() % l.norm_groups != 0)
     read.Contradiction("group_norm_size", fmt::format("it must divide heads * head_dim = {}",
                                                       l.width()));
   l.eps = c.eps;
@@ -126,6 +146,9 @@ void ReadFfn(FieldReader& read, BailingHybridConfig& c, Rounding rounding, MoeBa
   f.shared_intermediate =
       read.Int("num_shared_experts", 0, kCountMax, 1) *
       read.Int("moe_shared_expert_intermediate_size", 1, kWidthMax, f.intermediate);
+  if (f.shared_intermediate > kWidthMax)
+    read.Contradiction("num_shared_experts", fmt::format("together {} wide, allowed are {}",
+                                                         f.shared_intermediate, kWidthMax));
   f.n_group = static_cast<int>(read.Int("n_group", 0, kCountMax, 8));
   f.topk_group = static_cast<int>(read.Int("topk_group", 0, kCountMax, 4));
   const std::string score = read.String("score_function", "sigmoid");
@@ -140,6 +163,9 @@ void ReadFfn(FieldReader& read, BailingHybridConfig& c, Rounding rounding, MoeBa
   c.one_expert = f.experts == 1;
   c.first_dense = read.Int("first_k_dense_replace", 0, kCountMax, 1);
   if (c.one_expert) return;
+  if (f.experts * c.layers > kAllExpertsMax)
+    read.Contradiction("num_experts", fmt::format("with {} layers allowed are {}", c.layers,
+                                                  kAllExpertsMax / c.layers));
   if (f.top_k > f.experts)
     read.Contradiction("num_experts_per_tok", fmt::format("num_experts is {}", f.experts));
   if ((f.n_group == 0) != (f.topk_group == 0) || f.topk_group > f.n_group)
@@ -167,8 +193,7 @@ Result<BailingHybridConfig> BailingHybridConfig::Read(const JsonObject& json, Ro
   c.decay_offset = read.Int("linear_decay_layer_offset", 0, 1, 1);
   c.eps = static_cast<float>(read.Double("rms_norm_eps", 0, 1, 1e-6));
   c.tied = read.Bool("tie_word_embeddings", false);
-  c.rope_base = read.Double("rope_theta", 1.0001, 1e18, 600000.0);
-  read.Int("num_key_value_heads", 1, kCountMax, 1);  // linear attention and MLA do not use it
+  c.rope_base = read.Double("rope_theta", 2, 1e18, 600000.0);
   read.Int("num_nextn_predict_layers", 0, 64, 0);    // MTP layers are left aside
   RefuseOther(read, "hidden_act", "silu");
   RefuseOther(read, "full_attention_type", "mla");
@@ -178,8 +203,7 @@ Result<BailingHybridConfig> BailingHybridConfig::Read(const JsonObject& json, Ro
   ReadLinear(read, c, rounding);
   ReadFull(read, c, rounding);
   ReadFfn(read, c, rounding, backend);
-  for (const int64_t id : read.Ints("eos_token_id", 0, c.vocab_size - 1))
-    c.eos_token_ids.push_back(static_cast<int32_t>(id));
+  ReadSpecialIds(read, c);
   if (read.status().ok()) CheckLayerKinds(read, c);
   RETURN_IF_ERROR(read.status());
   return c;
