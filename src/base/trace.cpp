@@ -52,6 +52,7 @@ void Record(const char* name, uint64_t begin_ns, uint64_t end_ns) {
 }  // namespace internal
 
 void Enable() { internal::enabled.store(true); }
+void Disable() { internal::enabled.store(false); }
 bool Enabled() { return internal::enabled.load(std::memory_order_relaxed); }
 
 std::vector<Total> Totals() {

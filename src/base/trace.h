@@ -13,6 +13,7 @@ namespace sluice::trace {
 
 /// Names must be string literals (kept by pointer).
 void Enable();
+void Disable();
 bool Enabled();
 
 /// Total time and count by name since Enable() or the last Reset().
