@@ -21,5 +21,10 @@ class Command {
 };
 
 std::unique_ptr<Command> MakeServeCommand();
+std::unique_ptr<Command> MakeRunCommand();
+std::unique_ptr<Command> MakeChatCommand();
+std::unique_ptr<Command> MakeBenchCommand();
+std::unique_ptr<Command> MakeInspectCommand();
+std::unique_ptr<Command> MakeEvalCommand();
 
 }  // namespace sluice

@@ -18,12 +18,15 @@ constexpr int kExitUsage = 2;
 
 // A new subcommand: its file, its Make function in command.h, its line here.
 constexpr std::unique_ptr<Command> (*kCommands[])() = {
-    sluice::MakeServeCommand,
+    sluice::MakeServeCommand, sluice::MakeRunCommand,     sluice::MakeChatCommand,
+    sluice::MakeBenchCommand, sluice::MakeInspectCommand, sluice::MakeEvalCommand,
 };
 
 constexpr const char* kExamples =
     "Examples:\n"
     "  sluice serve --model-path models/sluice-tiny\n"
+    "  sluice chat --model-path models/sluice-tiny\n"
+    "  sluice inspect Ling-2.6-1T --context 32768\n"
     "  sluice serve --model-path ~/models/Ling-2.6-flash --port 8000 --context-length 32768\n"
     "  sluice COMMAND --help";
 
