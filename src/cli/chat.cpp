@@ -90,8 +90,9 @@ class Conversation {
     const boost::json::value messages = messages_;
     TRY(ChatPrompt prompt,
         engine_.text()->EncodeChat({.messages = &messages, .kwargs = &kwargs_}));
-    GenerateRequest request{.input_ids = std::move(prompt.ids),
-                            .sampling = SamplingFrom(options_, engine_.info())};
+    GenerateRequest request;
+    request.input_ids = std::move(prompt.ids);
+    request.sampling = SamplingFrom(options_, engine_.info());
     double first_token_seconds = -1;
     TRY(const GenerateResult result,
         StreamAnswer(engine_, std::move(request), [&](const GenerateEvent& event) {
