@@ -22,14 +22,14 @@ class TextFront;  // text/front.h: tokenizer and chat template
 
 /// What `Open` needs to know. Names follow the command-line flags.
 struct EngineOptions {
-  std::string model_path;                // a checkpoint directory, or a shipped geometry's name
-  std::string tokenizer_path;            // empty: model_path
-  std::string chat_template;             // a file; empty: the model's own
+  std::string model_path = {};           // a checkpoint directory, or a shipped geometry's name
+  std::string tokenizer_path = {};       // empty: model_path
+  std::string chat_template = {};        // a file; empty: the model's own
   bool skip_tokenizer_init = false;      // token ids in, token ids out
   std::string load_format = "auto";      // auto, safetensors, dummy
   std::string dtype = "auto";            // auto, bfloat16, float32
   int64_t context_length = 0;            // 0: from config.json
-  std::string json_model_override_args;  // JSON object laid over config.json
+  std::string json_model_override_args = {};  // JSON object laid over config.json
   double mem_fraction_static = 0.88;     // of the memory limit, for weights and pools
   double recurrent_state_memory_ratio = 0.9;
   int64_t max_recurrent_state_size = 0;  // 0: derived
@@ -48,8 +48,8 @@ struct EngineOptions {
 };
 
 struct GenerateRequest {
-  std::string id;                        // unique among live requests; empty: made up
-  std::vector<int32_t> input_ids;        // not empty, each in [0, vocab_size)
+  std::string id = {};                   // unique among live requests; empty: made up
+  std::vector<int32_t> input_ids = {};   // not empty, each in [0, vocab_size)
   SamplingParams sampling = {};
   LogprobOptions logprobs = {};
 };
