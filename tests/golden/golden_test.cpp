@@ -183,7 +183,10 @@ int main(int argc, char** argv) {
   // Before InitGoogleTest, which instantiates the suites.
   for (int i = 1; i < argc; ++i)
     if (const std::string_view flag = argv[i]; flag.starts_with("--checkpoint="))
-      sluice::checkpoints.emplace_back(flag.substr(flag.find('=') + 1));
+      sluice::checkpoints.push_back(
+          std::filesystem::absolute(flag.substr(flag.find('=') + 1)).lexically_normal().string());
+  for (std::string& path : sluice::checkpoints)
+    if (path.ends_with('/')) path.pop_back();  // tests are named after the folder
   if (sluice::checkpoints.empty()) sluice::checkpoints = sluice::CheckpointsInTheTree();
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
