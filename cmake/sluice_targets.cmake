@@ -15,7 +15,8 @@ function(sluice_isa_sources name isa)
     PROPERTIES COMPILE_OPTIONS "${SLUICE_ISA_${isa}};-O3")
 endfunction()
 
-# sluice_test(name SOURCES ... LINK ... LABELS ...): a GoogleTest program, one ctest entry.
+# sluice_test(name SOURCES ... LINK ... LABELS ...): a GoogleTest program, one ctest entry. Those with
+# the label `threads` run more than one thread; the target `thread_tests` builds them (for TSan).
 function(sluice_test name)
   if(NOT SLUICE_TESTS)
     return()
@@ -29,6 +30,12 @@ function(sluice_test name)
     set(ARG_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  if("threads" IN_LIST ARG_LABELS)
+    if(NOT TARGET thread_tests)
+      add_custom_target(thread_tests)
+    endif()
+    add_dependencies(thread_tests ${name})
+  endif()
 endfunction()
 
 # sluice_bench(name SOURCES ... LINK ...): a measuring program, never a test.
