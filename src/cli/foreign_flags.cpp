@@ -215,7 +215,7 @@ Status ForeignFlags::Check() const {
   std::string ignored;
   for (const Seen& seen : seen_) {
     if (seen.option->count() == 0) continue;
-    const std::string name = seen.option->get_name();
+    const std::string name = "--" + seen.option->get_lnames()[0];  // get_name() is empty if hidden
     if (seen.flag->form == Form::kSwitch) {
       if (!seen.option->as<bool>()) continue;  // --no-...: off is what we do
       if (seen.flag->harmless[0] == '\0')
