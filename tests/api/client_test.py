@@ -27,7 +27,7 @@ MESSAGES = [{"role": "user", "content": "What is 12 plus 30?"}]
 
 
 def make_client(server, cls=openai.OpenAI):
-    return cls(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=60)
+    return cls(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=300)
 
 
 class WithServer(unittest.TestCase):
@@ -127,9 +127,8 @@ class Chat(WithServer):
 
     def test_stop_string_is_cut_off(self):
         text = self.ask(temperature=0, max_tokens=24).choices[0].message.content
-        middle = text[len(text) // 2:len(text) // 2 + 3]
-        if "\ufffd" in middle:
-            self.skipTest("the answer is not text there")
+        middle = next(text[i:i + 3] for i in range(len(text) // 3, len(text) - 2)
+                      if "\ufffd" not in text[i:i + 3])
         choice = self.ask(temperature=0, max_tokens=24, stop=[middle]).choices[0]
         self.assertEqual(choice.finish_reason, "stop")
         self.assertEqual(choice.message.content or "", text[:text.index(middle)])
@@ -149,8 +148,6 @@ class Chat(WithServer):
     def test_text_of_special_tokens_in_a_message_stays_text(self):
         plain = self.ask(max_tokens=1).usage.prompt_tokens
         info = json.loads(self.server.get("/tokenizer_info"))
-        if not info["eos_token"]:
-            self.skipTest("the model has no eos_token")
         longer = self.client.chat.completions.create(
             model="tiny", max_tokens=1,
             messages=[{"role": "user", "content": MESSAGES[0]["content"] + info["eos_token"]}])
@@ -332,16 +329,16 @@ class Life(unittest.TestCase):
 
     def test_sigterm_finishes_what_runs_and_refuses_what_comes(self):
         server = ServerProcess(BINARY, MODEL)
-        thread, result = self.start_request(server, 6000)
+        thread, result = self.start_request(server, 2000)
         server.signal(signal.SIGTERM)
         time.sleep(0.1)
         with self.assertRaises(openai.InternalServerError) as error, make_client(server) as client:
             client.completions.create(model="x", prompt="y", max_tokens=1)
         self.assertEqual(error.exception.status_code, 503)
         self.assertEqual(error.exception.code, "draining")
-        thread.join(60)
-        self.assertEqual(result.get("tokens"), 6000, result)
-        self.assertEqual(server.wait(), 0)
+        thread.join(300)
+        self.assertEqual(result.get("tokens"), 2000, result)
+        self.assertEqual(server.wait(60), 0)
         server.stop()
 
     def test_a_second_signal_aborts(self):
@@ -372,7 +369,8 @@ class Life(unittest.TestCase):
         server = ServerProcess(BINARY, MODEL, "--skip-tokenizer-init")
         with make_client(server) as client:
             answer = client.completions.create(model="x", prompt=[5, 6], max_tokens=3, temperature=0,
-                                               extra_body={"return_token_ids": True})
+                                               extra_body={"return_token_ids": True,
+                                                           "ignore_eos": True})
             self.assertEqual(len(answer.choices[0].model_extra["token_ids"]), 3)
             with self.assertRaises(openai.BadRequestError) as error:
                 client.completions.create(model="x", prompt="text", max_tokens=3)
