@@ -58,7 +58,8 @@ Result<std::unique_ptr<TextFront>> OpenFront(const EngineOptions& options, const
                                 .tokenizer_path = options.tokenizer_path,
                                 .chat_template_path = options.chat_template,
                                 .template_limits = {}});
-  if (!front.ok() && front.status().code() == Code::kNotFound && options.tokenizer_path.empty()) {
+  const bool asked_for = !options.tokenizer_path.empty() || !options.chat_template.empty();
+  if (!front.ok() && front.status().code() == Code::kNotFound && !asked_for) {
     log::Warning("{}; serving token ids only", front.status().message());
     return none;
   }
@@ -189,17 +190,21 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   parts.team = std::make_unique<Team>(lanes, parts.pin);
   parts.random_seed = options.random_seed;
   parts.queued_requests = options.max_queued_requests;
-  TRY(parts.model, LoadModel({.model_path = options.model_path,
+  const ModelLoadOptions load{.model_path = options.model_path,
                               .load_format = options.load_format,
                               .dtype = options.dtype,
                               .config_overrides = options.json_model_override_args,
                               .dummy_seed = options.random_seed,
                               .moe_backend = backend,
-                              .show_progress = options.show_progress},
-                             *parts.team));
-  DescribeParts(options, path, machine, parts);
+                              .show_progress = options.show_progress};
+  // What can be refused without the weights is refused before they are read.
+  TRY(const ModelDescription description, DescribeModel(load));
+  RETURN_IF_ERROR(ChooseContext(options, description.info).status());
+  parts.info.vocab_size = description.info.vocab_size;
   RETURN_IF_ERROR(ReadEnds(options, path, parts.info));
   TRY(parts.front, OpenFront(options, path, parts.info.vocab_size));
+  TRY(parts.model, LoadModel(load, *parts.team));
+  DescribeParts(options, path, machine, parts);
   RETURN_IF_ERROR(SizeAndAllocate(options, machine, parts));
   parts.info.load_seconds = MonotonicSeconds() - start;
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(parts)));

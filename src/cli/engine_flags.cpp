@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <fstream>
 
 #include "base/log.h"
 #include "base/trace.h"
@@ -11,11 +12,16 @@ namespace {
 
 constexpr int64_t kRetractIntervalDefault = 3;
 
+/// CLI11 reads "-1" as the largest unsigned number.
+std::string NotNegative(const std::string& text) {
+  return text.starts_with('-') ? text + " is negative" : std::string();
+}
+
 void AddModelFlags(CLI::App& parser, EngineOptions& o) {
   const char* const group = "Model";
   parser.add_option("--model-path,--model", o.model_path,
-                    "Checkpoint directory, or the name of a shipped geometry")
-      ->required()->group(group);
+                    "Checkpoint directory, or the name of a shipped geometry [required]")
+      ->group(group);
   parser.add_option("--tokenizer-path", o.tokenizer_path, "Directory or tokenizer.json [model path]")
       ->group(group);
   parser.add_option("--chat-template", o.chat_template, "Jinja file that replaces the model's template")
@@ -57,7 +63,7 @@ void AddMemoryFlags(CLI::App& parser, EngineOptions& o) {
   parser.add_option("--page-size", o.page_size, "Tokens a KV page; rounded up to a multiple of 64")
       ->check(CLI::Range(1, 4096))->capture_default_str()->group(group);
   parser.add_option("--random-seed", o.random_seed, "Of sampling without a seed, and of dummy weights")
-      ->capture_default_str()->group(group);
+      ->check(NotNegative)->capture_default_str()->group(group);
 }
 
 void AddMachineFlags(CLI::App& parser, EngineFlags& flags) {
@@ -89,7 +95,14 @@ Status ApplyEngineFlags(EngineFlags& flags) {
     return ParamError(Code::kInvalidArgument, "--log-level", "--log-level: {}",
                       level.status().message());
   log::SetLevel(*level);
-  if (!flags.trace_path.empty()) trace::Enable();
+  if (flags.options.model_path.empty())
+    return ParamError(Code::kMissingParameter, "--model-path", "--model-path is required");
+  if (!flags.trace_path.empty()) {
+    if (!std::ofstream(flags.trace_path, std::ios::app))  // now, not when the trace would be lost
+      return ParamError(Code::kInvalidArgument, "--trace", "--trace: {} cannot be written",
+                        Quoted(flags.trace_path));
+    trace::Enable();
+  }
   const char* const retract = std::getenv("SGLANG_TEST_RETRACT");
   if (retract && std::string_view(retract) != "0" && std::string_view(retract) != "false") {
     const char* const interval = std::getenv("SGLANG_TEST_RETRACT_INTERVAL");

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "base/status.h"
 #include "cli/command.h"
 #include "cli/spelling.h"
 #include "server/version.h"
@@ -30,6 +31,15 @@ constexpr const char* kExamples =
     "  sluice serve --model-path ~/models/Ling-2.6-flash --port 8000 --context-length 32768\n"
     "  sluice COMMAND --help";
 
+int ReportUnknownCommand(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
+  const std::string nearest = sluice::Nearest(word, known);
+  fmt::print(stderr, "sluice: error: unknown command {}{}\nTry 'sluice --help'.\n",
+             sluice::Quoted(word), nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest));
+  return kExitUsage;
+}
+
 /// What the parser did not know: the first one, with the nearest known name.
 int ReportUnknown(const CLI::App& parser, const std::string& argument) {
   if (argument.size() < 2 || argument[0] != '-') {
@@ -44,6 +54,20 @@ int ReportUnknown(const CLI::App& parser, const std::string& argument) {
                nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest));
   }
   fmt::print(stderr, "Try 'sluice {} --help'.\n", parser.get_name());
+  return kExitUsage;
+}
+
+/// A misspelt word often leaves something required missing: then the word is the better news.
+int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<const CLI::App*> chosen = app.get_subcommands(
+      [](const CLI::App* command) { return command->parsed(); });
+  for (const CLI::App* parser : chosen)
+    if (const auto unknown = parser->remaining(); !unknown.empty())
+      return ReportUnknown(*parser, unknown[0]);
+  if (const auto unknown = app.remaining(); !unknown.empty())
+    return ReportUnknownCommand(app, unknown[0]);
+  fmt::print(stderr, "sluice: error: {}\nTry 'sluice{} --help'.\n", error.what(),
+             chosen.empty() ? "" : " " + chosen[0]->get_name());
   return kExitUsage;
 }
 
@@ -64,8 +88,7 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    fmt::print(stderr, "sluice: error: {}\n", error.what());
-    return kExitUsage;
+    return ReportParseError(app, error);
   }
   for (size_t i = 0; i < commands.size(); ++i) {
     if (!parsers[i]->parsed()) continue;

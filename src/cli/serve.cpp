@@ -36,7 +36,6 @@ class ServeCommand final : public Command {
   ForeignFlags foreign_;
   std::string sampling_defaults_ = "model", logprobs_mode_;
   bool skip_warmup_ = false, print_limits_ = false;
-  double drain_timeout_ = 0;
 };
 
 void ServeCommand::AddFlags(CLI::App& parser) {
@@ -65,7 +64,7 @@ void ServeCommand::AddHttpFlags(CLI::App& parser) {
   parser.add_option("--drain-seconds", server_.drain_seconds,
                     "After SIGTERM: unready for so long, but still serving")
       ->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
-  parser.add_option("--drain-timeout", drain_timeout_,
+  parser.add_option("--drain-timeout", server_.drain_timeout_seconds,
                     "Then: seconds for running requests to end [as long as they take]")
       ->check(CLI::NonNegativeNumber)->group(group);
   parser.add_flag("--skip-server-warmup,!--no-skip-server-warmup", skip_warmup_,
@@ -187,7 +186,6 @@ int ServeCommand::Run() {
     server_.app.served_model_name = engine_.options.model_path;
   server_.app.sampling_defaults_from_model = sampling_defaults_ == "model";
   if (!logprobs_mode_.empty()) server_.app.api.raw_logprobs = logprobs_mode_ == "raw";
-  if (drain_timeout_ > 0) server_.drain_timeout_seconds = drain_timeout_;
   if (const char* seconds = std::getenv("SGLANG_HEALTH_CHECK_TIMEOUT"); seconds && std::atof(seconds) > 0)
     server_.app.health_timeout_seconds = std::atof(seconds);
   server_.warm_up = !skip_warmup_;

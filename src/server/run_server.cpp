@@ -71,12 +71,17 @@ int StartupError(const Status& status) {
 
 Status WarmUp(Engine& engine, const TextService* text) {
   GenerateRequest request;
+  constexpr int64_t kNewTokens = 2;
+  const int64_t room = engine.info().max_request_tokens - kNewTokens;
+  if (room < 1) return Status();  // a context too short to try
   request.input_ids = {0};
   if (text) {
     const auto ids = text->EncodePrompt("The capital city of France is");
     if (ids.ok() && !ids->empty()) request.input_ids = *ids;
   }
-  request.sampling.max_new_tokens = 2;
+  if (static_cast<int64_t>(request.input_ids.size()) > room)
+    request.input_ids.resize(static_cast<size_t>(room));
+  request.sampling.max_new_tokens = kNewTokens;
   request.sampling.temperature = 0;
   const auto result = engine.Generate(std::move(request));
   if (!result.ok()) return result.status();

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""What the program says to wrong flags: exit status 2, one line that names the flag and the value.
+
+    flags_test.py SLUICE_BINARY MODEL_DIRECTORY
+"""
+
+import subprocess
+import sys
+import unittest
+
+BINARY, MODEL = sys.argv[1:3]
+SERVE = ["serve", "--model-path", MODEL, "--port", "0"]
+
+# arguments, what standard error says
+REFUSED = [
+    ([], "A subcommand is required"),
+    (["serv"], 'unknown command "serv"; did you mean serve?'),
+    (["serve"], "--model-path is required"),
+    (["serve", "--modl-path", "x"], "unknown flag --modl-path; did you mean --model-path?"),
+    (["inspect", "--tensor", "x"], "unknown flag --tensor; did you mean --tensors?"),
+    (SERVE + ["extra"], "unexpected argument 'extra'"),
+    (SERVE + ["--port=70000"], "--port"),
+    (SERVE + ["--tp-size", "2"], '--tensor-parallel-size "2" is not supported'),
+    (SERVE + ["--enable-lora"], "--enable-lora is not supported"),
+    (SERVE + ["--random-seed", "-1"], "--random-seed: -1 is negative"),
+    (SERVE + ["--trace", "/no/such/folder/trace"], "--trace"),
+    (SERVE + ["--log-level", "loud"], "--log-level"),
+    (SERVE + ["--chat-template", "/no/such/template"], "/no/such/template"),
+    (SERVE + ["--tokenizer-path", "/no/such/tokenizer"], "/no/such/tokenizer"),
+    (SERVE + ["--context-length", "100000"], "context-length is 100000, the model allows up to"),
+    (["serve", "--model-path", "/no/such/model", "--port", "0"], "/no/such/model"),
+]
+
+
+def run(arguments, seconds=30):
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=seconds)
+
+
+class Flags(unittest.TestCase):
+    def test_what_is_wrong_is_named(self):
+        for arguments, says in REFUSED:
+            with self.subTest(arguments=arguments):
+                result = run(arguments)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn(says, result.stderr)
+
+    def test_what_needs_no_weights_is_refused_before_they_are_read(self):
+        for flag, value in (("--context-length", "100000"), ("--chat-template", "/no/such")):
+            output = run(SERVE + [flag, value])
+            self.assertNotIn("loading", output.stdout + output.stderr)
+
+    def test_limits_are_shown_without_a_model(self):
+        result = run(["serve", "--print-limits"])
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("queued requests", result.stdout)
+
+    def test_every_command_explains_itself(self):
+        for command in ("serve", "run", "chat", "bench", "inspect", "eval"):
+            result = run([command, "--help"])
+            self.assertEqual(result.returncode, 0)
+            self.assertIn("--", result.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
