@@ -6,6 +6,7 @@
 namespace sluice {
 namespace {
 
+using namespace std::string_literals;
 using State = ChunkDecoder::State;
 
 struct Outcome {
@@ -57,7 +58,7 @@ const Lie kLies[] = {
     {"2^64 wraps to 0", "10000000000000000\r\n", 400},
     {"bare LF after size", "5\nhello\r\n", 400},
     {"LF in extension", "5;a=b\nc\r\nhello\r\n", 400},
-    {"NUL in extension", std::string("5;a\0b\r\nhello\r\n", 14), 400},
+    {"NUL in extension", "5;a\0b\r\nhello\r\n"s, 400},
     {"long extension", "5;" + std::string(300, 'x') + "\r\nhello\r\n", 400},
     {"data longer than size", "5\r\nhello!\r\n0\r\n\r\n", 400},
     {"bare LF after data", "5\r\nhello\n0\r\n\r\n", 400},

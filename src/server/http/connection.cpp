@@ -12,6 +12,7 @@
 #include <boost/asio/write.hpp>
 #include <chrono>
 #include <exception>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -44,7 +45,8 @@ Connection::Connection(tcp::socket socket, HttpContext& context)
   ++context_.connections_by_address[address_];
 }
 
-Connection::~Connection() {
+void Connection::Leave() {
+  if (std::exchange(left_, true)) return;
   context_.open_connections.fetch_sub(1);
   const auto it = context_.connections_by_address.find(address_);
   if (it != context_.connections_by_address.end() && --it->second == 0)
@@ -60,6 +62,7 @@ void Connection::Start() {
       log::Error("connection ended: {}", e.what());
     }
     self->Abandon("server error");
+    self->Leave();
   });
 }
 
@@ -68,6 +71,7 @@ asio::awaitable<void> Connection::Run() {
   bool more = true;
   while (more) more = co_await ServeOne();
   co_await Linger();
+  Leave();
 }
 
 Connection::Awaitable Connection::ServeOne() {

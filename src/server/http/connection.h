@@ -71,7 +71,6 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(boost::asio::ip::tcp::socket socket, HttpContext& context);
-  ~Connection();
   void Start();
 
  private:
@@ -91,6 +90,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> Answer(HttpRequest request, std::optional<HttpResponse> early);
   boost::asio::awaitable<void> Linger();
 
+  /// Takes the connection out of the books. Not in the destructor: whoever holds the exchange last may
+  /// destroy the connection on a thread of its own.
+  void Leave();
   void LogNotHttp(const char* what);
   void SetDeadline(double seconds);
   void ClearDeadline();
@@ -115,6 +117,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string input_;  // read, not consumed
   HttpRefusal refusal_;
   bool close_after_ = false;
+  bool left_ = false;
   int64_t served_ = 0;
 
   std::shared_ptr<ExchangeImpl> exchange_;

@@ -6,6 +6,7 @@
 namespace sluice {
 namespace {
 
+using namespace std::string_literals;
 using ::testing::HasSubstr;
 using State = HeadScanner::State;
 
@@ -69,7 +70,7 @@ const Lie kLies[] = {
     {"bare LF", "GET / HTTP/1.1\nHost: a\n\n", 400, "LF without CR"},
     {"bare LF later", "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400, "LF without CR"},
     {"bare CR", "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", 400, "CR"},
-    {"NUL", std::string("GET / HTTP/1.1\r\nHost: a\r\nX: b\0c\r\n\r\n", 38), 400, "control byte 0x00"},
+    {"NUL", "GET / HTTP/1.1\r\nHost: a\r\nX: b\0c\r\n\r\n"s, 400, "control byte 0x00"},
     {"folding", Head("X: a\r\n b\r\n"), 400, "folded"},
     {"folding by tab", Head("X: a\r\n\tb\r\n"), 400, "folded"},
     {"space before colon", Head("Content-Length : 5\r\n"), 400, "header name"},
