@@ -15,7 +15,12 @@ constexpr int64_t kScoreGroup = 16;  // rows that share a product with the keys
 // exponential a head, and stay within 1e-14 of it.
 class DecayPowers {
  public:
-  DecayPowers(double g, double scale) {
+  DecayPowers() = default;
+  bool IsFor(float g, float scale) const { return g == g_ && scale == scale_; }
+  void Set(float g_float, float scale_float) {
+    g_ = g_float;
+    scale_ = scale_float;
+    const double g = g_float, scale = scale_float;
     double power[2 * kGlaBlock];
     power[0] = 1;
     double top = std::exp(g);
@@ -34,8 +39,19 @@ class DecayPowers {
   const float* falling(int64_t i) const { return falling_ + kGlaBlock - i; }
 
  private:
+  float g_ = 1, scale_ = 0;  // no decay has an exponent above 0
   float plain_[kGlaBlock + 1], scaled_[kGlaBlock + 1], falling_[kGlaBlock + 1];
 };
+
+// The powers of one head, computed once a call for all sequences that a lane serves: with one row a
+// sequence they would cost as much as the row itself.
+const DecayPowers& PowersOfHead(const GlaArgs& args, int64_t head) {
+  constexpr int64_t kHeadsKept = 64;
+  thread_local DecayPowers kept[kHeadsKept];
+  DecayPowers& powers = kept[head % kHeadsKept];
+  if (!powers.IsFor(args.decay[head], args.scale)) powers.Set(args.decay[head], args.scale);
+  return powers;
+}
 
 // One head of one sequence of a step.
 class HeadStep {
@@ -52,7 +68,7 @@ class HeadStep {
         keys_(s.keys + head * kGlaBlock * key_dim_),
         values_(static_cast<std::byte*>(s.values) +
                 head * kGlaBlock * value_dim_ * DTypeBytes(args.value_dtype)),
-        powers_(args.decay[head], args.scale) {}
+        powers_(PowersOfHead(args, head)) {}
 
   void Run() {
     for (int64_t done = 0; done < sequence_.row_count;) {
@@ -134,7 +150,7 @@ class HeadStep {
   float* const state_;
   float* const keys_;
   std::byte* const values_;
-  const DecayPowers powers_;
+  const DecayPowers& powers_;
 };
 
 // A head's cost in rows: reading its state once is worth about this many.

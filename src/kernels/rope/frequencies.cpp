@@ -45,7 +45,9 @@ void FillRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> 
     const float value = static_cast<float>(x) * frequencies.magnitude;
     return rounding == Rounding::kBf16 ? RoundToBf16(value) : value;
   };
-  exec.team.ParallelFor(static_cast<int64_t>(positions.size()), 8, [&](int64_t begin, int64_t end) {
+  // A sine or cosine in double costs as much as some hundred elements of other work.
+  exec.team.ParallelFor(static_cast<int64_t>(positions.size()), Team::GrainFor(256 * half),
+                        [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t)
       for (int64_t i = 0; i < half; ++i) {
         // The phase is an fp32 product (never bfloat16: long contexts would lose their position).
