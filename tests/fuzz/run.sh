@@ -10,7 +10,7 @@ fi
 seeds=$(cd "$(dirname "$0")" && pwd)/corpus/${name%_fuzz}
 found=$(dirname "$fuzzer")/found/$name
 mkdir -p "$found"
-if ! "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+if ! "$fuzzer" -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="$found/" "$found" $([[ -d $seeds ]] && echo "$seeds"); then
   echo "$name: 0 passed, 1 failed"
   exit 1
