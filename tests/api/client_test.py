@@ -308,6 +308,11 @@ class Concurrency(WithServer):
 
 
 class Life(unittest.TestCase):
+    def start(self, *flags):
+        server = ServerProcess(BINARY, MODEL, *flags)
+        self.addCleanup(server.process.kill)  # a failed test leaves nothing running
+        return server
+
     def start_request(self, server, tokens):
         result = {}
 
@@ -328,7 +333,7 @@ class Life(unittest.TestCase):
         return thread, result
 
     def test_sigterm_finishes_what_runs_and_refuses_what_comes(self):
-        server = ServerProcess(BINARY, MODEL)
+        server = self.start()
         thread, result = self.start_request(server, 2000)
         server.signal(signal.SIGTERM)
         time.sleep(0.1)
@@ -342,7 +347,7 @@ class Life(unittest.TestCase):
         server.stop()
 
     def test_a_second_signal_aborts(self):
-        server = ServerProcess(BINARY, MODEL)
+        server = self.start()
         thread, result = self.start_request(server, 8000)
         server.signal(signal.SIGTERM)
         time.sleep(0.1)
@@ -366,7 +371,7 @@ class Life(unittest.TestCase):
             self.assertIn("sluice: error: ", done.stderr.splitlines()[0])
 
     def test_ids_only(self):
-        server = ServerProcess(BINARY, MODEL, "--skip-tokenizer-init")
+        server = self.start("--skip-tokenizer-init")
         with make_client(server) as client:
             answer = client.completions.create(model="x", prompt=[5, 6], max_tokens=3, temperature=0,
                                                extra_body={"return_token_ids": True,
