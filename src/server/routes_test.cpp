@@ -294,7 +294,7 @@ TEST(Routes, AbortsByIdAndByBatch) {
   EXPECT_EQ(server.Post("/flush_cache", "").status, 200);
 }
 
-TEST(Routes, RefusesADuplicateId) {
+TEST(Routes, RefusesADuplicateIdAndLeavesItsOwnerAlone) {
   TestServerOptions options;
   options.step_seconds = 0.002;
   TestServer server(options);
@@ -305,6 +305,8 @@ TEST(Routes, RefusesADuplicateId) {
   const SimpleResponse second = server.Post("/generate", R"({"text": "x", "rid": "a"})");
   EXPECT_EQ(second.status, 400);
   EXPECT_EQ(json::parse(second.body).at("error").at("code"), "duplicate_request_id");
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // some steps
+  EXPECT_EQ(server.engine().live(), 1u);
   server.Post("/abort_request", R"({"abort_all": true})");
   first.join();
 }

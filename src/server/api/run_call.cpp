@@ -48,7 +48,7 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   bool Ripe(const Generation& generation) const;
   void FailWith(const Status& status);
   void Finish();
-  void CancelAll(const std::string& why);
+  void CancelRest(const std::string& why);
 
   const CallEnvironment environment_;
   const Call call_;
@@ -57,6 +57,7 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   std::mutex mutex_;
   std::unique_ptr<AnswerFormat> format_;
   std::vector<Generation> generations_;
+  size_t started_ = 0;       // how many of them the engine has taken
   size_t unfinished_;
   bool submitted_ = false;   // all of them; nothing is written before
   bool stream_started_ = false;
@@ -90,12 +91,15 @@ void RunningCall::Start() {
   for (size_t i = 0; i < call_.generations.size(); ++i) {
     const auto submitted = environment_.engine->Submit(
         call_.generations[i], [self, i](GenerateEvent&& event) { self->OnEvent(i, std::move(event)); });
-    if (submitted.ok()) continue;
     {
       const std::lock_guard lock(mutex_);
+      if (submitted.ok()) {
+        ++started_;
+        continue;
+      }
       FailWith(submitted.status());
     }
-    return CancelAll("a sibling was refused");
+    return CancelRest("a sibling was refused");
   }
   // From here on a disconnect cancels everything; if the peer has gone already, at once. The exchange
   // keeps this call alive until it is over, also when the engine has nothing more to say.
@@ -106,7 +110,7 @@ void RunningCall::Start() {
           self->ended_ = true;
         }
         self->environment_.metrics->CountDisconnect();
-        self->CancelAll("the client went away");
+        self->CancelRest("the client went away");
       },
       [self] {
         const std::lock_guard lock(self->mutex_);
@@ -117,9 +121,16 @@ void RunningCall::Start() {
   Advance();
 }
 
-void RunningCall::CancelAll(const std::string& why) {
-  for (const GenerateRequest& generation : call_.generations)
-    environment_.engine->Cancel(generation.id, why);
+// Nothing but what this call has in the engine: a refused id belongs to another client's request,
+// that of a finished generation may by now.
+void RunningCall::CancelRest(const std::string& why) {
+  std::vector<std::string> ids;
+  {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = 0; i < started_; ++i)
+      if (!generations_[i].finished) ids.push_back(call_.generations[i].id);
+  }
+  for (const std::string& id : ids) environment_.engine->Cancel(id, why);
 }
 
 void RunningCall::OnEvent(size_t i, GenerateEvent&& event) {
@@ -135,7 +146,7 @@ void RunningCall::OnEvent(size_t i, GenerateEvent&& event) {
       Advance();
     }
   }
-  if (failed) CancelAll("a sibling failed");
+  if (failed) CancelRest("a sibling failed");
 }
 
 void RunningCall::Absorb(size_t i, GenerateEvent&& event) {
