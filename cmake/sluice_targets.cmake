@@ -17,15 +17,21 @@ endfunction()
 
 # sluice_test(name SOURCES ... LINK ... LABELS ...): a GoogleTest program, one ctest entry. Those with
 # the label `threads` run more than one thread; the target `thread_tests` builds them (for TSan).
+# TSAN_FILTER: a --gtest_filter for TSan, where the whole program would take minutes and most of it
+# repeats the same threads over other numbers.
 function(sluice_test name)
   if(NOT SLUICE_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;TSAN_FILTER" "SOURCES;LINK;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SLUICE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  add_test(NAME ${name} COMMAND ${name})
+  set(filter)
+  if(ARG_TSAN_FILTER AND SLUICE_SANITIZE STREQUAL "thread")
+    set(filter --gtest_filter=${ARG_TSAN_FILTER})
+  endif()
+  add_test(NAME ${name} COMMAND ${name} ${filter})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
