@@ -35,7 +35,7 @@ struct EngineOptions {
   int64_t max_recurrent_state_size = 0;  // 0: derived
   int64_t max_running_requests = 0;      // 0: derived
   int64_t max_total_tokens = 0;          // 0: derived
-  int64_t max_queued_requests = 256;
+  int64_t max_queued_requests = 1024;   // beyond those that run
   int64_t chunked_prefill_size = 4096;   // -1: never cut
   int64_t max_prefill_tokens = 16384;
   int64_t page_size = 64;                // rounded up to a multiple of 64

@@ -19,7 +19,7 @@ namespace sluice {
 struct EngineParts {
   EngineInfo info;
   uint64_t random_seed = 0;
-  int64_t queued_requests = 256;
+  int64_t queued_requests = 1024;
   bool pin = false;
   std::unique_ptr<Team> team;
   std::unique_ptr<Model> model;

@@ -16,7 +16,7 @@
 namespace sluice {
 
 struct EngineCoreOptions {
-  int64_t queued_requests = 256;  // live requests beyond those that may run
+  int64_t queued_requests = 1024;  // live requests beyond those that may run
   bool pin = false;               // bind the engine's thread to the first processor
 };
 

@@ -70,15 +70,22 @@ class Handler {
 
 }  // namespace
 
-Result<boost::json::value> ParseJsonText(std::string_view text, size_t depth_max) {
+boost::json::value ParseJsonText(std::string_view text, size_t depth_max,
+                                 boost::system::error_code& error, size_t& error_byte) {
   boost::json::parse_options options;
   options.max_depth = depth_max;
   boost::json::basic_parser<Handler> parser(options);
-  boost::json::error_code error;
-  const size_t read = parser.write_some(false, text.data(), text.size(), error);
-  if (!error && read < text.size()) error = boost::json::error::extra_data;
+  error_byte = parser.write_some(false, text.data(), text.size(), error);
+  if (!error && error_byte < text.size()) error = boost::json::error::extra_data;
+  return error ? boost::json::value() : parser.handler().Release();
+}
+
+Result<boost::json::value> ParseJsonText(std::string_view text, size_t depth_max) {
+  boost::system::error_code error;
+  size_t error_byte = 0;
+  boost::json::value value = ParseJsonText(text, depth_max, error, error_byte);
   if (error) return Error(Code::kInvalidArgument, "not JSON: {}", error.message());
-  return parser.handler().Release();
+  return value;
 }
 
 }  // namespace sluice

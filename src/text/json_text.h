@@ -4,6 +4,7 @@
 #pragma once
 
 #include <boost/json/fwd.hpp>
+#include <boost/system/error_code.hpp>
 #include <string_view>
 
 #include "base/status.h"
@@ -12,5 +13,10 @@ namespace sluice {
 
 /// Errors: kInvalidArgument with the reason: not JSON, not UTF-8, nested deeper than `depth_max`.
 Result<boost::json::value> ParseJsonText(std::string_view text, size_t depth_max = 64);
+
+/// The same with the library's own error and the byte it stands at, for callers with their own
+/// words. Bytes after the document are `extra_data` at the first of them. Null on errors.
+boost::json::value ParseJsonText(std::string_view text, size_t depth_max,
+                                 boost::system::error_code& error, size_t& error_byte);
 
 }  // namespace sluice

@@ -9,6 +9,9 @@
 namespace sluice {
 namespace {
 
+// Every answer holds its own copy of the prompt.
+constexpr int64_t kAnswerPromptIdsMax = int64_t{16} << 20;
+
 constexpr std::string_view kNoText =
     "this server has no tokenizer (--skip-tokenizer-init): send token ids";
 
@@ -81,6 +84,17 @@ Status CheckLength(Call::Prompt& prompt, SamplingParams& sampling, const CallReq
   return Status();
 }
 
+/// The prompts' tokens, counted once an answer: bounded before they are copied.
+Status CheckPromptCopies(const Call& call, const CallRequest& request) {
+  int64_t ids = 0;
+  for (const Call::Prompt& prompt : call.prompts)
+    ids += static_cast<int64_t>(prompt.ids.size()) * request.n;
+  if (ids <= kAnswerPromptIdsMax) return Status();
+  return ParamError(Code::kInvalidArgument, PromptField(request.api),
+                    "the prompts of all answers have {} tokens together, allowed are {}", ids,
+                    kAnswerPromptIdsMax);
+}
+
 Status CheckTextFields(const SamplingParams& sampling, const TextService* text) {
   if (text || sampling.stop.empty()) return Status();
   return ParamError(Code::kUnsupported, "stop", "stop strings need a tokenizer: use stop_token_ids");
@@ -137,6 +151,7 @@ Result<Call> PrepareCall(CallRequest request, const ApiConfig& config, const Tex
       TRY(call.prompts.emplace_back(), EncodeOne(request, source, text));
     }
   }
+  RETURN_IF_ERROR(CheckPromptCopies(call, request));
   const bool single = call.prompts.size() == 1 && request.n == 1;
   for (size_t p = 0; p < call.prompts.size(); ++p) {
     SamplingParams& sampling = request.sampling[p];

@@ -174,6 +174,7 @@ Result<CallRequest> ReadGenerateRequest(const json::value& document, const ApiCo
   RETURN_IF_ERROR(fields.Bool("return_text_in_logprobs", call.return_text_in_logprobs));
   RETURN_IF_ERROR(fields.Bool("return_output_logprob_only", call.output_logprobs_only));
   RETURN_IF_ERROR(ReadSamplingList(fields, config, call));
+  RETURN_IF_ERROR(CheckAnswers(call, "sampling_params.n"));
   for (size_t i = 0; i < prompts; ++i)
     RETURN_IF_ERROR(ReadLogprobs(fields, i, prompts, call.logprobs.emplace_back()));
   call.list_answer = call.list_answer || call.n > 1;

@@ -182,6 +182,7 @@ Result<CallRequest> ReadCompletionRequest(const json::value& document, const Api
   RETURN_IF_ERROR(RefuseUnsupported(fields, {"suffix", "prompt_logprobs"}));
   RETURN_IF_ERROR(CheckResponseFormat(fields));
   RETURN_IF_ERROR(ReadPrompt(fields, call));
+  RETURN_IF_ERROR(CheckAnswers(call, "n"));
   RETURN_IF_ERROR(fields.Bool("echo", call.echo));
   int64_t best_of = call.n;
   RETURN_IF_ERROR(fields.Int("best_of", best_of, 1, kChoicesMax));

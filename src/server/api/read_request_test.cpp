@@ -189,6 +189,22 @@ TEST(ReadRequest, ReadsBatchesAndLists) {
   EXPECT_EQ(call->sampling[1].max_new_tokens, 0);
 }
 
+TEST(ReadRequest, BoundsPromptsTimesN) {
+  std::string prompts = "[[1]";
+  for (int i = 1; i < 16; ++i) prompts += ",[1]";
+  prompts += "]";
+  for (const auto& [n, fits] : {std::pair(64, true), std::pair(65, false)}) {
+    const auto completion =
+        Read(Api::kCompletion, fmt::format(R"({{"prompt": {}, "n": {}}})", prompts, n));
+    EXPECT_EQ(completion.ok(), fits);
+    EXPECT_EQ(completion.status().param(), fits ? "" : "n");
+    const auto native = Read(
+        Api::kNative,
+        fmt::format(R"({{"input_ids": {}, "sampling_params": {{"n": {}}}}})", prompts, n));
+    EXPECT_EQ(native.status().param(), fits ? "" : "sampling_params.n");
+  }
+}
+
 TEST(ReadRequest, TakesTheSmallerOfBothTokenLimits) {
   const auto call = Read(Api::kChat, Chat(R"("max_tokens": 9, "max_completion_tokens": 5)"));
   EXPECT_EQ(call->sampling[0].max_new_tokens, 5);

@@ -58,6 +58,8 @@ Status ReadCommonSampling(const FieldReader& fields, SamplingParams& sampling) {
   RETURN_IF_ERROR(fields.Bool("ignore_eos", sampling.ignore_eos));
   RETURN_IF_ERROR(fields.Bool("skip_special_tokens", sampling.skip_special_tokens));
   RETURN_IF_ERROR(fields.Bool("no_stop_trim", sampling.no_stop_trim));
+  bool between_special_tokens = true;  // byte-level pieces have their own blanks: no effect
+  RETURN_IF_ERROR(fields.Bool("spaces_between_special_tokens", between_special_tokens));
   RETURN_IF_ERROR(fields.Strings("stop", sampling.stop, kStopsMax, kStopBytesMax));
   if (std::any_of(sampling.stop.begin(), sampling.stop.end(), [](auto& s) { return s.empty(); }))
     return ParamError(Code::kInvalidArgument, fields.FullName("stop"),
@@ -104,6 +106,14 @@ Status ReadRid(const FieldReader& fields, std::vector<std::string>& rids) {
   if (std::any_of(rids.begin(), rids.end(), [](auto& rid) { return rid.empty(); }))
     return ParamError(Code::kInvalidArgument, "rid", "rid must not be empty");
   return Status();
+}
+
+Status CheckAnswers(const CallRequest& call, std::string_view n_name) {
+  const auto prompts = static_cast<int64_t>(call.prompts.size());
+  if (prompts * call.n <= kAnswersMax) return Status();
+  return ParamError(Code::kInvalidArgument, n_name,
+                    "{} is {} for {} prompts: {} answers of one request, allowed are {}", n_name,
+                    call.n, prompts, prompts * call.n, kAnswersMax);
 }
 
 Status ReadOpenAiCommon(const FieldReader& fields, const ApiConfig& config, CallRequest& call) {

@@ -1,10 +1,11 @@
 #include "server/json/json_reader.h"
 
-#include <boost/json/parser.hpp>
+#include <boost/json/error.hpp>
 #include <cmath>
 #include <cstdlib>
 
 #include "server/json/utf8.h"
+#include "text/json_text.h"
 
 namespace sluice {
 namespace {
@@ -62,20 +63,17 @@ Result<json::value> ParseJson(std::string_view text, const JsonLimits& limits) {
   if (begin == text.size()) return Error(Code::kInvalidArgument, "the request body is empty");
   RETURN_IF_ERROR(CheckTokens(text, limits));
 
-  json::parse_options options;
-  options.max_depth = limits.depth_max;
-  json::parser parser(json::storage_ptr(), options);
   boost::system::error_code error;
-  const size_t used = parser.write_some(text.data(), text.size(), error);
+  size_t byte = 0;
+  json::value value = ParseJsonText(text, limits.depth_max, error, byte);
   if (error == json::error::too_deep)
     return Error(Code::kInvalidArgument, "invalid JSON: nested deeper than {} levels at byte {}",
-                 limits.depth_max, used);
+                 limits.depth_max, byte);
+  if (error == json::error::extra_data)
+    return Error(Code::kInvalidArgument, "invalid JSON: trailing bytes at byte {}", byte);
   if (error)
-    return Error(Code::kInvalidArgument, "invalid JSON: {} at byte {}", error.message(), used);
-  for (size_t i = used; i < text.size(); ++i)
-    if (!IsSpace(text[i]))
-      return Error(Code::kInvalidArgument, "invalid JSON: trailing bytes at byte {}", i);
-  return parser.release();
+    return Error(Code::kInvalidArgument, "invalid JSON: {} at byte {}", error.message(), byte);
+  return value;
 }
 
 std::optional<int64_t> AsInteger(const json::value& value) {

@@ -4,6 +4,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
+#include <cstdlib>
 #include <limits>
 
 #include "server/json/json_reader.h"
@@ -73,6 +74,13 @@ TEST(JsonReader, TakesWhatIsUnusualButRight) {
   EXPECT_TRUE(ParseJson("[1e-400]").ok());
   const auto twice = ParseJson(R"({"a": 1, "a": 2})");
   EXPECT_EQ(twice->as_object().at("a").as_int64(), 2);  // the last one wins
+}
+
+TEST(JsonReader, RoundsDoublesToTheNearest) {
+  // Numbers that Boost.JSON 1.81 reads one unit off, through a template's tojson into the prompt.
+  for (const char* text : {"0.1", "5e-324", "2.2250738585072011e-308", "1.7976931348623157e308",
+                           "9007199254740993.0", "0.3e-10", "8.41e21", "9.5e-5", "123456789.123456789e-30"})
+    EXPECT_EQ(ParseJson(text)->as_double(), std::strtod(text, nullptr)) << text;
 }
 
 TEST(JsonReader, LimitsTheNumberOfValues) {
