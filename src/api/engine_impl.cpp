@@ -209,7 +209,9 @@ void EngineImpl::Handle(CoreEvent&& event) {
     const std::lock_guard lock(mutex_);  // Submit has finished writing the answer
   }
   if (!answer->ended()) {
-    GenerateEvent out = answer->Absorb(std::move(event), MonotonicSeconds());
+    // The time is that of the step: on a busy machine this thread may be far behind.
+    const double made_seconds = event.made_seconds;
+    GenerateEvent out = answer->Absorb(std::move(event), made_seconds);
     if (answer->ended()) {
       if (!core_is_done) core_->Cancel(answer->key, Status(Code::kCancelled, "stop string"));
       const std::lock_guard lock(mutex_);

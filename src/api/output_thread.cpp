@@ -3,6 +3,7 @@
 #include <exception>
 #include <iterator>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace sluice {
@@ -20,6 +21,8 @@ OutputThread::~OutputThread() {
 }
 
 void OutputThread::Push(std::vector<CoreEvent>& events) {
+  const double now = MonotonicSeconds();
+  for (CoreEvent& event : events) event.made_seconds = now;
   {
     const std::lock_guard lock(mutex_);
     if (queue_.empty()) queue_.swap(events);

@@ -6,16 +6,13 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "cli/number_checks.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kRetractIntervalDefault = 3;
 
-/// CLI11 reads "-1" as the largest unsigned number.
-std::string NotNegative(const std::string& text) {
-  return text.starts_with('-') ? text + " is negative" : std::string();
-}
 
 void AddModelFlags(CLI::App& parser, EngineOptions& o) {
   const char* const group = "Model";
@@ -34,7 +31,7 @@ void AddModelFlags(CLI::App& parser, EngineOptions& o) {
       ->transform(CLI::Transformer({{"float", "float32"}}))
       ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))->capture_default_str()->group(group);
   parser.add_option("--context-length", o.context_length, "Longest prompt plus answer [config.json]")
-      ->check(CLI::NonNegativeNumber)->group(group);
+      ->check(NotNegative)->group(group);
   parser.add_option("--json-model-override-args", o.json_model_override_args,
                     "JSON object laid over config.json")->group(group);
 }
@@ -46,20 +43,20 @@ void AddMemoryFlags(CLI::App& parser, EngineOptions& o) {
       ->check(CLI::Range(0.01, 1.0))->capture_default_str()->group(group);
   parser.add_option("--recurrent-state-memory-ratio", o.recurrent_state_memory_ratio,
                     "Bytes of recurrent states for each byte of KV pages")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--max-recurrent-state-size", o.max_recurrent_state_size,
-                    "Recurrent state slots [derived]")->check(CLI::NonNegativeNumber)->group(group);
+                    "Recurrent state slots [derived]")->check(NotNegative)->group(group);
   parser.add_option("--max-running-requests", o.max_running_requests, "At once [derived]")
-      ->check(CLI::NonNegativeNumber)->group(group);
+      ->check(NotNegative)->group(group);
   parser.add_option("--max-total-tokens", o.max_total_tokens, "KV capacity in tokens [derived]")
-      ->check(CLI::NonNegativeNumber)->group(group);
+      ->check(NotNegative)->group(group);
   parser.add_option("--max-queued-requests", o.max_queued_requests, "More are refused with 429")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--chunked-prefill-size", o.chunked_prefill_size,
                     "Prompt tokens of a request in one step; -1: never cut")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 30))->capture_default_str()->group(group);
   parser.add_option("--max-prefill-tokens", o.max_prefill_tokens, "Prompt tokens in one step")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--page-size", o.page_size, "Tokens a KV page; rounded up to a multiple of 64")
       ->check(CLI::Range(1, 4096))->capture_default_str()->group(group);
   parser.add_option("--random-seed", o.random_seed, "Of sampling without a seed, and of dummy weights")

@@ -8,6 +8,7 @@
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/generate_flags.h"
+#include "cli/number_checks.h"
 
 namespace sluice {
 namespace {
@@ -85,13 +86,13 @@ class BenchCommand final : public Command {
     AddEngineFlags(parser, engine_);
     const char* const group = "Bench";
     parser.add_option("--prompt-tokens", options_.prompt_tokens, "Tokens a prompt")
-        ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+        ->check(Positive)->capture_default_str()->group(group);
     parser.add_option("--decode-tokens", options_.decode_tokens, "Tokens an answer")
-        ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+        ->check(Positive)->capture_default_str()->group(group);
     parser.add_option("--concurrency", options_.concurrency, "Requests at a time, one or several")
-        ->check(CLI::PositiveNumber)->delimiter(',')->capture_default_str()->group(group);
+        ->check(Positive)->delimiter(',')->capture_default_str()->group(group);
     parser.add_option("--runs", options_.runs, "Runs whose median counts")
-        ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+        ->check(Positive)->capture_default_str()->group(group);
     parser.footer(
         "Example: a dummy stack at Ling-2.6-flash's widths\n"
         "  sluice bench --model-path Ling-2.6-flash --load-format dummy --skip-tokenizer-init \\\n"

@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/engine_flags.h"
 #include "cli/foreign_flags.h"
+#include "cli/number_checks.h"
 #include "server/json/json_writer.h"
 #include "server/run_server.h"
 #include "server/signals.h"
@@ -60,13 +61,13 @@ void ServeCommand::AddHttpFlags(CLI::App& parser) {
       ->check(CLI::Range(0, 65535))->capture_default_str()->group(group);
   parser.add_option("--http-keep-alive-timeout", server_.http.limits.keep_alive_seconds,
                     "Seconds an idle connection stays open")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--drain-seconds", server_.drain_seconds,
                     "After SIGTERM: unready for so long, but still serving")
-      ->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
+      ->check(NotNegative)->capture_default_str()->group(group);
   parser.add_option("--drain-timeout", server_.drain_timeout_seconds,
                     "Then: seconds for running requests to end [as long as they take]")
-      ->check(CLI::NonNegativeNumber)->group(group);
+      ->check(NotNegative)->group(group);
   parser.add_flag("--skip-server-warmup,!--no-skip-server-warmup", skip_warmup_,
                   "Be ready without a first request of our own")->group(group);
 }
@@ -100,20 +101,20 @@ void ServeCommand::AddLimitFlags(CLI::App& parser) {
   const char* const group = "Limits";
   HttpLimits& limits = server_.http.limits;
   parser.add_option("--max-request-bytes", limits.body.body_bytes_max, "Larger bodies get 413")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--max-connections", limits.connections_max, "More are refused with 503")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--max-connections-per-address", limits.connections_per_address_max,
                     "Of one client address")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--max-head-seconds", limits.head_seconds_max, "For a request's head to arrive")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--max-body-seconds", limits.body_seconds_base,
                     "For its body, plus 1 s for each 64 KiB")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--max-stalled-seconds", limits.stalled_seconds_max,
                     "For a client that does not read its stream")
-      ->check(CLI::PositiveNumber)->capture_default_str()->group(group);
+      ->check(Positive)->capture_default_str()->group(group);
   parser.add_option("--worker-threads", server_.app.worker_threads, "That parse and tokenise")
       ->check(CLI::Range(1, 256))->capture_default_str()->group(group);
   parser.add_flag("--print-limits", print_limits_, "Show every limit and exit")->group(group);

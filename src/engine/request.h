@@ -38,6 +38,7 @@ struct CoreEvent {
   std::vector<PositionLogprobs> prompt_logprobs;  // all of them, with the first event
   std::optional<CoreFinish> finish;
   double admitted_seconds = 0;                    // MonotonicSeconds() of the first admission
+  double made_seconds = 0;                        // of the step's end, before any queue to the client
 };
 
 /// A live request and the memory it owns. `tokens` are the prompt and what was generated; positions

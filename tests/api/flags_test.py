@@ -22,6 +22,8 @@ REFUSED = [
     (SERVE + ["--port=70000"], "--port"),
     (SERVE + ["--tp-size", "2"], '--tensor-parallel-size "2" is not supported'),
     (SERVE + ["--enable-lora"], "--enable-lora is not supported"),
+    (SERVE + ["--drain-timeout", "-1"], "--drain-timeout: -1 is negative"),
+    (SERVE + ["--max-head-seconds", "0"], "--max-head-seconds: 0 is not above 0"),
     (SERVE + ["--random-seed", "-1"], "--random-seed: -1 is negative"),
     (SERVE + ["--trace", "/no/such/folder/trace"], "--trace"),
     (SERVE + ["--log-level", "loud"], "--log-level"),

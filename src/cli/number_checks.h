@@ -1,0 +1,18 @@
+// Checks of numbers in flags. CLI11's own print the largest double in full when they refuse, and let
+// "-1" pass as the largest unsigned number.
+#pragma once
+
+#include <cstdlib>
+#include <string>
+
+namespace sluice {
+
+inline std::string NotNegative(const std::string& text) {
+  return text.starts_with('-') ? text + " is negative" : std::string();
+}
+
+inline std::string Positive(const std::string& text) {
+  return std::strtod(text.c_str(), nullptr) > 0 ? std::string() : text + " is not above 0";
+}
+
+}  // namespace sluice
