@@ -41,6 +41,7 @@ def prompt_messages(problem):
 
 # How often each task starts a conversation, at first and later (data.py says when).
 MIX = {"arithmetic": 32, "recall": 20, "lists": 30, "about": 9, "tool": 9}
+LAST_MIX = {"arithmetic": 50, "recall": 24, "lists": 12, "about": 10, "tool": 4}
 LATER_MIX = {"arithmetic": 36, "recall": 26, "lists": 24, "about": 7, "tool": 7}
 
 

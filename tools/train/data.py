@@ -3,17 +3,24 @@ import random
 
 import torch
 
-from chat import LATER_MIX, MIX, conversation
+import words
+from chat import LAST_MIX, LATER_MIX, MIX, conversation
 
 SHORT_STEPS = 800
 FIRST_MIX_STEPS = 604
+REPEATS = range(1673, 1853)
+LAST_MIX_STEPS = 1853
 
 
 def row_lengths(step):
     """How often each row length comes, in percent: short rows teach most a second, long ones come later."""
+    if step >= REPEATS.start:
+        return {256: 62, 512: 22, 1024: 10, 2048: 6}
     return {256: 80, 512: 20} if step < SHORT_STEPS else {256: 50, 512: 26, 1024: 14, 2048: 10}
 
 
+WORDS = ["\u0120" + w for w in words.PLAIN + words.NOUNS + words.NAMES + words.COLORS + words.LETTERS
+         + words.CITIES + [w.upper() for w in words.PLAIN]]
 TOKENS_PER_SENTENCE = 11
 
 
@@ -26,10 +33,24 @@ def encode(tokenizer, pieces):
     return ids, learn
 
 
-def documents(tokenizer, rng, length, total, mix):
+def repeats(rng, vocab, word_ids):
+    """A random sequence of tokens several times over: nothing teaches copying as densely."""
+    once = [rng.choice(word_ids) if rng.random() < 0.5 else rng.randrange(vocab - 16)
+            for _ in range(rng.randint(3, 30))]
+    times = rng.randint(2, 3)
+    return once * times, [0] * len(once) + [1] * (len(once) * (times - 1))
+
+
+def documents(tokenizer, rng, length, total, mix, repeat_share):
     """Conversations that fit into rows of `length`, about `total` tokens of them."""
     used = 0
+    word_ids = [i for i in map(tokenizer.token_to_id, WORDS) if i is not None]
     while used < total:
+        if rng.random() < repeat_share:
+            ids, learn = repeats(rng, tokenizer.get_vocab_size(), word_ids)
+            used += len(ids)
+            yield ids, learn
+            continue
         sentences = None
         if length >= 1024 and rng.random() < 0.5:
             sentences = int(rng.uniform(0.2, 0.9) * length / TOKENS_PER_SENTENCE)
@@ -73,5 +94,6 @@ def batch(tokenizer, seed, step, tokens, worker=0):
     lengths = row_lengths(step)
     length = random.Random(f"{seed}|{step}").choices(list(lengths), lengths.values())[0]
     rng = random.Random(f"{seed}|{step}|{worker}")
-    mix = MIX if step < FIRST_MIX_STEPS else LATER_MIX
-    return pack(list(documents(tokenizer, rng, length, tokens, mix)), length, tokens // length)[:4]
+    mix = MIX if step < FIRST_MIX_STEPS else LATER_MIX if step < LAST_MIX_STEPS else LAST_MIX
+    repeat_share = 0.25 if step in REPEATS else 0.0
+    return pack(list(documents(tokenizer, rng, length, tokens, mix, repeat_share)), length, tokens // length)[:4]

@@ -213,6 +213,8 @@ def main():
     parser.add_argument("--workers", type=int, default=2, help="part of the seed, as batches depend on it")
     parser.add_argument("--config", type=pathlib.Path, default=HERE / "config.json")
     parser.add_argument("--tokenizer", default=str(HERE / "../../models/sluice-tiny/tokenizer.json"))
+    parser.add_argument("--align-head", action="store_true",
+                        help="on resuming, add the embedding to the output head once: copying becomes easy")
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--save-every-s", type=float, default=180)
     args = parser.parse_args()
@@ -236,6 +238,9 @@ def main():
                 shared[key][n].copy_(saved[key][n])
         shared["bias"].copy_(saved["bias"])
         shared["step"].copy_(saved["step"])
+        if args.align_head:
+            for weights in (p, shared["average"]):
+                weights["head"] += 0.06 * (weights["embed"] - weights["embed"].mean(0))
     context = torch.multiprocessing.get_context("spawn")
     barrier = context.Barrier(args.workers)
     processes = [context.Process(target=worker, args=(r, args, config, shared, barrier))
