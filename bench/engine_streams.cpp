@@ -1,5 +1,6 @@
 // Tokens per second of 1, 4, 16 and 64 streams through the public engine, and what a step costs.
-//   engine_streams [MODEL [THREADS [LOAD_FORMAT [trace]]]]    trace: microseconds a step by operation
+//   engine_streams [MODEL [THREADS [LOAD_FORMAT [trace]]]]    trace: microseconds a step by
+//   operation
 #include <cstdio>
 #include <cstdlib>
 #include <future>
@@ -23,7 +24,8 @@ double TokensPerSecond(Engine& engine, int streams) {
   for (int i = 0; i < streams; ++i) {
     GenerateRequest request;
     for (int64_t j = 0; j < kPromptTokens; ++j)
-      request.input_ids.push_back(static_cast<int32_t>((j * 31 + i * 17) % engine.info().vocab_size));
+      request.input_ids.push_back(
+          static_cast<int32_t>((j * 31 + i * 17) % engine.info().vocab_size));
     request.sampling.max_new_tokens = kNewTokens;
     request.sampling.ignore_eos = true;
     request.sampling.temperature = 0;
@@ -59,9 +61,10 @@ int Main(int argc, char** argv) {
                 1e6 * (after.step_seconds - before.step_seconds) /
                     static_cast<double>(after.steps - before.steps));
     for (const trace::Total& total : trace::Totals())
-      std::printf("    %-16s %9.1f us a step, %5.1f calls\n", total.name,
-                  1e6 * total.seconds / static_cast<double>(after.steps - before.steps),
-                  static_cast<double>(total.count) / static_cast<double>(after.steps - before.steps));
+      std::printf(
+          "    %-16s %9.1f us a step, %5.1f calls\n", total.name,
+          1e6 * total.seconds / static_cast<double>(after.steps - before.steps),
+          static_cast<double>(total.count) / static_cast<double>(after.steps - before.steps));
     trace::Reset();
   }
   return 0;

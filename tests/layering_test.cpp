@@ -25,7 +25,8 @@ const std::map<std::string, Rooms> kMayInclude = {
     {"api", {"base", "tensor", "kernels", "checkpoint", "memory", "models", "engine", "text"}},
     {"server", {"base", "text"}},
     // inspect and bench look below the public interface on purpose.
-    {"cli", {"base", "tensor", "kernels", "checkpoint", "memory", "models", "text", "server", "bench"}},
+    {"cli",
+     {"base", "tensor", "kernels", "checkpoint", "memory", "models", "text", "server", "bench"}},
 };
 
 TEST(Layering, EveryIncludePointsDownwards) {
@@ -44,8 +45,8 @@ TEST(Layering, EveryIncludePointsDownwards) {
       ++includes;
       const std::string path = line.substr(10, line.rfind('"') - 10);
       const std::string target = path.substr(0, path.find('/'));
-      EXPECT_NE(path.find('/'), path.npos) << relative << ":" << number << ": " << path
-                                           << " is not relative to src/";
+      EXPECT_NE(path.find('/'), path.npos)
+          << relative << ":" << number << ": " << path << " is not relative to src/";
       const bool bench = target == "bench" && relative.ends_with("_bench.cpp");
       EXPECT_TRUE(bench || target == room || target == "sluice" ||
                   kMayInclude.at(room).contains(target))

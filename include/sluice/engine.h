@@ -22,34 +22,34 @@ class TextFront;  // text/front.h: tokenizer and chat template
 
 /// What `Open` needs to know. Names follow the command-line flags.
 struct EngineOptions {
-  std::string model_path = {};           // a checkpoint directory, or a shipped geometry's name
-  std::string tokenizer_path = {};       // empty: model_path
-  std::string chat_template = {};        // a file; empty: the model's own
-  bool skip_tokenizer_init = false;      // token ids in, token ids out
-  std::string load_format = "auto";      // auto, safetensors, dummy
-  std::string dtype = "auto";            // auto, bfloat16, float32
-  int64_t context_length = 0;            // 0: from config.json
+  std::string model_path = {};       // a checkpoint directory, or a shipped geometry's name
+  std::string tokenizer_path = {};   // empty: model_path
+  std::string chat_template = {};    // a file; empty: the model's own
+  bool skip_tokenizer_init = false;  // token ids in, token ids out
+  std::string load_format = "auto";  // auto, safetensors, dummy
+  std::string dtype = "auto";        // auto, bfloat16, float32
+  int64_t context_length = 0;        // 0: from config.json
   std::string json_model_override_args = {};  // JSON object laid over config.json
-  double mem_fraction_static = 0.88;     // of the memory limit, for weights and pools
+  double mem_fraction_static = 0.88;          // of the memory limit, for weights and pools
   double recurrent_state_memory_ratio = 0.9;
   int64_t max_recurrent_state_size = 0;  // 0: derived
   int64_t max_running_requests = 0;      // 0: derived
   int64_t max_total_tokens = 0;          // 0: derived
-  int64_t max_queued_requests = 1024;   // beyond those that run
+  int64_t max_queued_requests = 1024;    // beyond those that run
   int64_t chunked_prefill_size = 4096;   // -1: never cut
   int64_t max_prefill_tokens = 16384;
-  int64_t page_size = 64;                // rounded up to a multiple of 64
+  int64_t page_size = 64;  // rounded up to a multiple of 64
   uint64_t random_seed = 42;
   std::string moe_backend = "auto";
-  int threads = 0;                       // 0: every usable core
+  int threads = 0;  // 0: every usable core
   std::string cpu_isa = "auto";
   bool show_progress = true;
-  int64_t test_retract_interval = 0;     // > 0: retract a request every so many steps (tests)
+  int64_t test_retract_interval = 0;  // > 0: retract a request every so many steps (tests)
 };
 
 struct GenerateRequest {
-  std::string id = {};                   // unique among live requests; empty: made up
-  std::vector<int32_t> input_ids = {};   // not empty, each in [0, vocab_size)
+  std::string id = {};                  // unique among live requests; empty: made up
+  std::vector<int32_t> input_ids = {};  // not empty, each in [0, vocab_size)
   SamplingParams sampling = {};
   LogprobOptions logprobs = {};
 };
@@ -57,9 +57,9 @@ struct GenerateRequest {
 struct FinishReason {
   enum class Type { kStop, kLength, kAbort };
   Type type = Type::kStop;
-  std::optional<int32_t> matched_token = {};  // kStop by an EOS or stop id
+  std::optional<int32_t> matched_token = {};       // kStop by an EOS or stop id
   std::optional<std::string> matched_string = {};  // kStop by a stop string
-  Status error = {};                     // kAbort: why
+  Status error = {};                               // kAbort: why
 };
 
 /// What one request has produced since its last event. Events of a request arrive in order, on one
@@ -72,10 +72,10 @@ struct GenerateEvent {
   std::vector<PositionLogprobs> prompt_logprobs;  // all at once, with the first event
   std::optional<FinishReason> finish;
   int64_t prompt_tokens = 0;
-  int64_t completion_tokens = 0;                  // so far
+  int64_t completion_tokens = 0;  // so far
   int64_t cached_tokens = 0;
-  double queue_seconds = 0;                       // from Submit to first admission
-  double elapsed_seconds = 0;                     // from Submit to this event
+  double queue_seconds = 0;    // from Submit to first admission
+  double elapsed_seconds = 0;  // from Submit to this event
 };
 using EventCallback = std::function<void(GenerateEvent&&)>;
 
@@ -95,16 +95,16 @@ struct EngineInfo {
   int64_t vocab_size = 0;
   int64_t layers = 0, linear_layers = 0;
   int64_t context_length = 0;
-  int64_t max_total_tokens = 0;        // KV capacity
+  int64_t max_total_tokens = 0;  // KV capacity
   int64_t max_running_requests = 0;
-  int64_t state_slots = 0;             // recurrent states
-  int64_t max_request_tokens = 0;      // prompt plus answer of one request
+  int64_t state_slots = 0;         // recurrent states
+  int64_t max_request_tokens = 0;  // prompt plus answer of one request
   int64_t page_size = 64;
   uint64_t weight_bytes = 0, scratch_bytes = 0, kv_bytes = 0, state_bytes = 0;
   uint64_t state_bytes_per_request = 0, kv_bytes_per_token = 0;
   int threads = 0;
   std::vector<int32_t> eos_ids;
-  SamplingParams defaults;             // from generation_config.json
+  SamplingParams defaults;  // from generation_config.json
   double load_seconds = 0;
 };
 
@@ -113,11 +113,11 @@ struct EngineStats {
   int64_t running_requests = 0, queued_requests = 0;
   int64_t kv_tokens_used = 0, kv_tokens_total = 0;
   int64_t state_slots_used = 0, state_slots_total = 0;
-  int64_t prompt_tokens = 0, generated_tokens = 0;   // since start
+  int64_t prompt_tokens = 0, generated_tokens = 0;  // since start
   int64_t requests = 0, finished_requests = 0, aborted_requests = 0, retracted_requests = 0;
   int64_t steps = 0, prefill_steps = 0;
-  double step_seconds = 0;             // total time in steps
-  double last_step_monotonic = 0;      // MonotonicSeconds() when the last step ended
+  double step_seconds = 0;                  // total time in steps
+  double last_step_monotonic = 0;           // MonotonicSeconds() when the last step ended
   double generation_tokens_per_second = 0;  // over the last reporting interval
 };
 

@@ -25,34 +25,34 @@ struct SamplingParams {
   double presence_penalty = 0;                  // [-2, 2], over generated tokens
   double repetition_penalty = 1;                // (0, 2], over prompt and generated tokens
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // ids in the vocabulary, at most 1,024
-  std::vector<std::string> stop = {};           // at most 16 of 256 bytes each, none empty
-  std::vector<int32_t> stop_token_ids = {};     // in addition to the model's EOS ids
+  std::vector<std::string> stop = {};        // at most 16 of 256 bytes each, none empty
+  std::vector<int32_t> stop_token_ids = {};  // in addition to the model's EOS ids
   bool ignore_eos = false;
-  bool skip_special_tokens = true;              // in text
-  bool no_stop_trim = false;                    // keep the matched stop string in the text
-  std::optional<uint64_t> seed = {};            // none: from the engine's own stream
-  uint32_t choice = 0;                          // index among n choices: stream (seed, choice)
+  bool skip_special_tokens = true;    // in text
+  bool no_stop_trim = false;          // keep the matched stop string in the text
+  std::optional<uint64_t> seed = {};  // none: from the engine's own stream
+  uint32_t choice = 0;                // index among n choices: stream (seed, choice)
 };
 
 /// Which log-probabilities to report.
 struct LogprobOptions {
   bool enabled = false;
-  int64_t prompt_start = -1;           // first prompt position reported; -1: none of the prompt
-  int32_t top = 0;                     // best tokens a position, at most 256
+  int64_t prompt_start = -1;            // first prompt position reported; -1: none of the prompt
+  int32_t top = 0;                      // best tokens a position, at most 256
   std::vector<int32_t> token_ids = {};  // report these ids at every position
-  bool raw = false;                    // of generated tokens: raw logits, or after processing
+  bool raw = false;                     // of generated tokens: raw logits, or after processing
 };
 
 struct TokenLogprob {
   int32_t id;
-  float logprob;                       // natural; the lowest float where the token is masked
+  float logprob;  // natural; the lowest float where the token is masked
 };
 
 /// Log-probabilities at one position.
 struct PositionLogprobs {
   int32_t id = 0;
-  std::optional<float> logprob = {};   // none: the first position reported has no predecessor
-  std::vector<TokenLogprob> top = {};  // descending, ties by id
+  std::optional<float> logprob = {};     // none: the first position reported has no predecessor
+  std::vector<TokenLogprob> top = {};    // descending, ties by id
   std::vector<TokenLogprob> asked = {};  // in the order of LogprobOptions::token_ids
 };
 

@@ -13,22 +13,22 @@ namespace sluice {
 /// What went wrong, by who can mend it. The server turns a code into an HTTP answer in one table.
 enum class Code {
   kOk,
-  kInvalidArgument,    // a request, flag or file says something that is not allowed
-  kMissingParameter,   // a required field is absent
-  kUnsupported,        // understood, but this build or model cannot do it
-  kContextLength,      // prompt (plus requested tokens) exceeds the context
-  kTooLarge,           // over a size limit
-  kNotFound,           // unknown model, route, file or request
-  kDuplicateId,        // a live request already has this id
-  kBadCheckpoint,      // a model file is damaged or contradicts itself
-  kQueueFull,          // refused: the queue is at its limit
-  kQueueTimeout,       // waited in the queue longer than allowed
-  kNotReady,           // loading
-  kDraining,           // shutting down
-  kOutOfMemory,        // memory, KV pages or state slots cannot hold it
-  kNumericFault,       // logits were not finite
-  kCancelled,          // the caller asked for it to stop
-  kInternal,           // our mistake
+  kInvalidArgument,   // a request, flag or file says something that is not allowed
+  kMissingParameter,  // a required field is absent
+  kUnsupported,       // understood, but this build or model cannot do it
+  kContextLength,     // prompt (plus requested tokens) exceeds the context
+  kTooLarge,          // over a size limit
+  kNotFound,          // unknown model, route, file or request
+  kDuplicateId,       // a live request already has this id
+  kBadCheckpoint,     // a model file is damaged or contradicts itself
+  kQueueFull,         // refused: the queue is at its limit
+  kQueueTimeout,      // waited in the queue longer than allowed
+  kNotReady,          // loading
+  kDraining,          // shutting down
+  kOutOfMemory,       // memory, KV pages or state slots cannot hold it
+  kNumericFault,      // logits were not finite
+  kCancelled,         // the caller asked for it to stop
+  kInternal,          // our mistake
 };
 
 std::string_view CodeName(Code code);
@@ -56,9 +56,9 @@ class [[nodiscard]] Status {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}             // NOLINT: implicit by design
-  Result(Status status) : status_(std::move(status)) {      // NOLINT: implicit by design
-    if (status_.ok()) std::abort();                         // an OK status carries no value
+  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit by design
+  Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit by design
+    if (status_.ok()) std::abort();                     // an OK status carries no value
   }
 
   bool ok() const { return value_.has_value(); }

@@ -56,9 +56,7 @@ void Answer::AddFinish(CoreFinish finish, bool admitted, GenerateEvent& out) {
       reason.type = FinishReason::Type::kStop;
       reason.matched_token = finish.matched_token;
       break;
-    case CoreFinish::Type::kLength:
-      reason.type = FinishReason::Type::kLength;
-      break;
+    case CoreFinish::Type::kLength: reason.type = FinishReason::Type::kLength; break;
     case CoreFinish::Type::kAbort:
       reason.type = FinishReason::Type::kAbort;
       reason.error = std::move(finish.error);

@@ -48,7 +48,8 @@ class AnswerTest : public testing::Test {
     Whole whole;
     for (size_t i = 0; i < ids.size() && !answer.ended(); ++i) {
       GenerateEvent out = answer.Absorb(
-          i + 1 == ids.size() ? End(ids[i], {.type = CoreFinish::Type::kLength}) : Token(ids[i]), 12);
+          i + 1 == ids.size() ? End(ids[i], {.type = CoreFinish::Type::kLength}) : Token(ids[i]),
+          12);
       EXPECT_EQ(out.ids.size(), 1u);
       whole.text += out.text;
       whole.ids.insert(whole.ids.end(), out.ids.begin(), out.ids.end());
@@ -101,7 +102,8 @@ TEST_F(AnswerTest, HoldsBackWhatMayBecomeAStopStringAndShowsItAtTheEnd) {
   EXPECT_EQ(early, "so ");
   CoreEvent end;
   end.admitted_seconds = 11;
-  end.finish = CoreFinish{.type = CoreFinish::Type::kAbort, .error = Status(Code::kCancelled, "why")};
+  end.finish =
+      CoreFinish{.type = CoreFinish::Type::kAbort, .error = Status(Code::kCancelled, "why")};
   const GenerateEvent last = answer.Absorb(std::move(end), 13);
   EXPECT_EQ(last.text, "END");
   EXPECT_EQ(last.finish->error.message(), "why");
@@ -141,7 +143,8 @@ TEST_F(AnswerTest, AnIncompleteCharacterEndsAsAReplacement) {
   ASSERT_EQ(ids.size(), 3u);
   EXPECT_EQ(answer.Absorb(Token(ids[0]), 12).text, "");
   EXPECT_EQ(answer.Absorb(Token(ids[1]), 12).text, "");
-  EXPECT_EQ(answer.Absorb(End(ids[2], {.type = CoreFinish::Type::kLength}), 12).text, "\xEF\xBF\xBD");
+  EXPECT_EQ(answer.Absorb(End(ids[2], {.type = CoreFinish::Type::kLength}), 12).text,
+            "\xEF\xBF\xBD");
 }
 
 TEST_F(AnswerTest, WithoutATokenizerThereAreIdsOnly) {

@@ -31,7 +31,8 @@ Status CheckFlag(std::string_view name, int64_t value, int64_t low, int64_t high
 
 Status CheckOptions(const EngineOptions& o) {
   RETURN_IF_ERROR(CheckFlag("context-length", o.context_length, 0, kTokensMax));
-  RETURN_IF_ERROR(CheckFlag("max-recurrent-state-size", o.max_recurrent_state_size, 0, kRequestsMax));
+  RETURN_IF_ERROR(
+      CheckFlag("max-recurrent-state-size", o.max_recurrent_state_size, 0, kRequestsMax));
   RETURN_IF_ERROR(CheckFlag("max-running-requests", o.max_running_requests, 0, kRequestsMax));
   RETURN_IF_ERROR(CheckFlag("max-total-tokens", o.max_total_tokens, 0, kTokensMax));
   RETURN_IF_ERROR(CheckFlag("max-queued-requests", o.max_queued_requests, 0, kTokensMax));
@@ -90,8 +91,7 @@ Status ReadEnds(const EngineOptions& options, const ModelPath& path, EngineInfo&
   }
   info.defaults = DefaultsFrom(generation);
   info.eos_ids = generation.eos_token_ids;
-  TRY(const JsonObject config,
-      ReadModelConfig(path.config_path, options.json_model_override_args));
+  TRY(const JsonObject config, ReadModelConfig(path.config_path, options.json_model_override_args));
   TRY(const std::vector<int64_t> ids, config.Ints("eos_token_id", 0, info.vocab_size - 1));
   for (const int64_t id : ids) info.eos_ids.push_back(static_cast<int32_t>(id));
   std::ranges::sort(info.eos_ids);
@@ -138,20 +138,18 @@ Status SizeAndAllocate(const EngineOptions& options, const Machine& machine, Eng
   steps.limits.chunk_tokens = options.chunked_prefill_size;
   steps.limits.prefill_tokens = options.max_prefill_tokens;
   steps.limits.retract_interval = options.test_retract_interval;
-  const uint64_t scratch =
-      StepEngine::ScratchBytes(model, steps.limits, context, info.threads);
-  TRY(const Budget budget,
-      PlanMemory({.limit_bytes = MemoryLimitBytes(),
-                  .static_fraction = options.mem_fraction_static,
-                  .state_memory_ratio = options.recurrent_state_memory_ratio,
-                  .weight_bytes = info.weight_bytes,
-                  .scratch_bytes = scratch,
-                  .layout = model.cache_layout(),
-                  .context_length = context,
-                  .context_is_explicit = options.context_length > 0,
-                  .max_running_requests = options.max_running_requests,
-                  .max_recurrent_state_size = options.max_recurrent_state_size,
-                  .max_total_tokens = options.max_total_tokens}));
+  const uint64_t scratch = StepEngine::ScratchBytes(model, steps.limits, context, info.threads);
+  TRY(const Budget budget, PlanMemory({.limit_bytes = MemoryLimitBytes(),
+                                       .static_fraction = options.mem_fraction_static,
+                                       .state_memory_ratio = options.recurrent_state_memory_ratio,
+                                       .weight_bytes = info.weight_bytes,
+                                       .scratch_bytes = scratch,
+                                       .layout = model.cache_layout(),
+                                       .context_length = context,
+                                       .context_is_explicit = options.context_length > 0,
+                                       .max_running_requests = options.max_running_requests,
+                                       .max_recurrent_state_size = options.max_recurrent_state_size,
+                                       .max_total_tokens = options.max_total_tokens}));
   if (budget.context_length < budget.context_wanted)
     log::Warning("context reduced from {} to {} tokens: more does not fit the memory",
                  budget.context_wanted, budget.context_length);

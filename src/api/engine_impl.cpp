@@ -196,7 +196,8 @@ Result<GenerateResult> EngineImpl::Generate(GenerateRequest request) {
         pending->done.set_value();
       }));
   pending->done.get_future().wait();
-  if (pending->result.finish.type == FinishReason::Type::kAbort) return pending->result.finish.error;
+  if (pending->result.finish.type == FinishReason::Type::kAbort)
+    return pending->result.finish.error;
   return std::move(pending->result);
 }
 

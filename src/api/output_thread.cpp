@@ -25,9 +25,11 @@ void OutputThread::Push(std::vector<CoreEvent>& events) {
   for (CoreEvent& event : events) event.made_seconds = now;
   {
     const std::lock_guard lock(mutex_);
-    if (queue_.empty()) queue_.swap(events);
-    else queue_.insert(queue_.end(), std::make_move_iterator(events.begin()),
-                       std::make_move_iterator(events.end()));
+    if (queue_.empty())
+      queue_.swap(events);
+    else
+      queue_.insert(queue_.end(), std::make_move_iterator(events.begin()),
+                    std::make_move_iterator(events.end()));
   }
   events.clear();
   wake_.notify_one();

@@ -9,7 +9,7 @@
 namespace sluice {
 namespace {
 
-constexpr size_t kIdsMax = 1024;            // logit_bias entries, stop ids, asked ids
+constexpr size_t kIdsMax = 1024;  // logit_bias entries, stop ids, asked ids
 constexpr float kBiasMax = 100;
 constexpr int32_t kTopLogprobsMax = 256;
 constexpr int64_t kLogprobEntriesMax = int64_t{1} << 22;  // of one prompt: 32 MiB

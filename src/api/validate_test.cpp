@@ -20,9 +20,17 @@ constexpr int64_t kInt64Max = std::numeric_limits<int64_t>::max();
 TEST(ValidateSampling, TakesDefaultsAndEdges) {
   SamplingParams p;
   EXPECT_TRUE(ValidateSampling(p, 10).ok());
-  p = {.max_new_tokens = 0, .temperature = 1e-30, .top_p = 1e-300, .top_k = 0, .min_p = 1,
-       .frequency_penalty = -2, .presence_penalty = 2, .repetition_penalty = 2,
-       .logit_bias = {{9, -100.0f}}, .stop = {"x"}, .stop_token_ids = {0, 9}};
+  p = {.max_new_tokens = 0,
+       .temperature = 1e-30,
+       .top_p = 1e-300,
+       .top_k = 0,
+       .min_p = 1,
+       .frequency_penalty = -2,
+       .presence_penalty = 2,
+       .repetition_penalty = 2,
+       .logit_bias = {{9, -100.0f}},
+       .stop = {"x"},
+       .stop_token_ids = {0, 9}};
   EXPECT_TRUE(ValidateSampling(p, 10).ok()) << ValidateSampling(p, 10).message();
   p.temperature = -0.0;
   p.max_new_tokens = kInt64Max;
@@ -51,17 +59,33 @@ TEST(ValidateSampling, RefusesEachLieAndNamesTheField) {
       {"presence_penalty", "[-2, 2]", [](auto& p) { p.presence_penalty = kNan; }},
       {"repetition_penalty", "(0, 2]", [](auto& p) { p.repetition_penalty = 0; }},
       {"repetition_penalty", "(0, 2]", [](auto& p) { p.repetition_penalty = kNan; }},
-      {"max_new_tokens", "max_new_tokens must be at least 0", [](auto& p) { p.max_new_tokens = -1; }},
+      {"max_new_tokens", "max_new_tokens must be at least 0",
+       [](auto& p) { p.max_new_tokens = -1; }},
       {"min_new_tokens", "found 200", [](auto& p) { p.min_new_tokens = 200; }},
       {"min_new_tokens", "found -1", [](auto& p) { p.min_new_tokens = -1; }},
-      {"logit_bias", "id 10", [](auto& p) { p.logit_bias = {{10, 1.0f}}; }},
-      {"logit_bias", "id -1", [](auto& p) { p.logit_bias = {{-1, 1.0f}}; }},
-      {"logit_bias", "[-100, 100]", [](auto& p) { p.logit_bias = {{1, 100.5f}}; }},
-      {"logit_bias", "[-100, 100]", [](auto& p) { p.logit_bias = {{1, NAN}}; }},
+      {"logit_bias", "id 10",
+       [](auto& p) {
+         p.logit_bias = {{10, 1.0f}};
+       }},
+      {"logit_bias", "id -1",
+       [](auto& p) {
+         p.logit_bias = {{-1, 1.0f}};
+       }},
+      {"logit_bias", "[-100, 100]",
+       [](auto& p) {
+         p.logit_bias = {{1, 100.5f}};
+       }},
+      {"logit_bias", "[-100, 100]",
+       [](auto& p) {
+         p.logit_bias = {{1, NAN}};
+       }},
       {"logit_bias", "1025 entries", [](auto& p) { p.logit_bias.resize(1025); }},
       {"stop_token_ids", "id 10", [](auto& p) { p.stop_token_ids = {10}; }},
       {"stop_token_ids", "1025 entries", [](auto& p) { p.stop_token_ids.resize(1025); }},
-      {"stop", "empty", [](auto& p) { p.stop = {"a", ""}; }},
+      {"stop", "empty",
+       [](auto& p) {
+         p.stop = {"a", ""};
+       }},
       {"stop", "17", [](auto& p) { p.stop.assign(17, "x"); }},
       {"stop", "257", [](auto& p) { p.stop = {std::string(257, 'x')}; }},
   };

@@ -8,19 +8,19 @@ namespace sluice::internal {
 }  // namespace sluice::internal
 
 /// Stops the process, in release builds too, before it can answer wrongly.
-#define CHECK(condition)                                                            \
-  do {                                                                              \
-    if (!(condition)) [[unlikely]]                                                  \
+#define CHECK(condition)                                                                \
+  do {                                                                                  \
+    if (!(condition)) [[unlikely]]                                                      \
       ::sluice::internal::CheckFailed(__FILE__, __LINE__, "CHECK failed: " #condition); \
   } while (false)
 
-#define SLUICE_CHECK_OP_(a, op, b)                                                         \
-  do {                                                                                     \
-    const auto& check_left = (a);                                                          \
-    const auto& check_right = (b);                                                         \
-    if (!(check_left op check_right)) [[unlikely]]                                         \
-      ::sluice::internal::CheckFailed(                                                     \
-          __FILE__, __LINE__,                                                              \
+#define SLUICE_CHECK_OP_(a, op, b)                                                                 \
+  do {                                                                                             \
+    const auto& check_left = (a);                                                                  \
+    const auto& check_right = (b);                                                                 \
+    if (!(check_left op check_right)) [[unlikely]]                                                 \
+      ::sluice::internal::CheckFailed(                                                             \
+          __FILE__, __LINE__,                                                                      \
           fmt::format("CHECK failed: " #a " " #op " " #b " ({} vs {})", check_left, check_right)); \
   } while (false)
 
@@ -35,8 +35,8 @@ namespace sluice::internal {
 #ifdef SLUICE_DCHECKS
 #define DCHECK(condition) CHECK(condition)
 #else
-#define DCHECK(condition) \
-  do {                    \
+#define DCHECK(condition)    \
+  do {                       \
     (void)sizeof(condition); \
   } while (false)
 #endif

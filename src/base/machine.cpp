@@ -13,8 +13,8 @@ namespace sluice {
 namespace {
 
 // XSAVE state components that the operating system must have enabled (XCR0 bits).
-constexpr uint64_t kXcr0Avx512 = 0xE6;     // SSE, AVX, opmask, ZMM high halves
-constexpr uint64_t kXcr0Tiles = 0x60000;   // tile configuration and data
+constexpr uint64_t kXcr0Avx512 = 0xE6;    // SSE, AVX, opmask, ZMM high halves
+constexpr uint64_t kXcr0Tiles = 0x60000;  // tile configuration and data
 
 uint64_t ReadXcr0() {
   uint32_t low, high;
@@ -80,10 +80,14 @@ Result<Machine> LimitedMachine(std::string_view isa) {
   Machine machine = ThisMachine();
   uint32_t wanted;
   if (isa == "auto") return machine;
-  if (isa == "avx2") wanted = kAvx2;
-  else if (isa == "avx512") wanted = kAvx2 | kAvx512;
-  else if (isa == "vnni") wanted = kAvx2 | kAvx512 | kAvx512Vnni;
-  else if (isa == "amx") wanted = kAvx2 | kAvx512 | kAmxBf16;
+  if (isa == "avx2")
+    wanted = kAvx2;
+  else if (isa == "avx512")
+    wanted = kAvx2 | kAvx512;
+  else if (isa == "vnni")
+    wanted = kAvx2 | kAvx512 | kAvx512Vnni;
+  else if (isa == "amx")
+    wanted = kAvx2 | kAvx512 | kAmxBf16;
   else
     return ParamError(Code::kInvalidArgument, "cpu-isa",
                       "cpu-isa is {}, allowed are auto, avx2, avx512, vnni, amx", Quoted(isa));
@@ -109,7 +113,8 @@ std::string ProcessorName() {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
   while (std::getline(file, line))
-    if (line.starts_with("model name")) return line.substr(std::min(line.find(':') + 2, line.size()));
+    if (line.starts_with("model name"))
+      return line.substr(std::min(line.find(':') + 2, line.size()));
   return "unknown processor";
 }
 

@@ -15,10 +15,10 @@ namespace sluice {
 enum Feature : uint32_t {
   kAnything = 0,
   kAvx2 = 1u << 0,
-  kAvx512 = 1u << 1,      // F, BW, VL, DQ, CD
+  kAvx512 = 1u << 1,  // F, BW, VL, DQ, CD
   kAvx512Vnni = 1u << 2,
   kAvx512Fp16 = 1u << 3,
-  kAmxBf16 = 1u << 4,     // tile + bf16, and the kernel has granted tile state
+  kAmxBf16 = 1u << 4,  // tile + bf16, and the kernel has granted tile state
   kAmxInt8 = 1u << 5,
 };
 

@@ -44,7 +44,8 @@ class SplitMix64 {
   uint64_t Below(uint64_t bound) { return Next() % bound; }
   /// Uniform in [0, 1).
   double Uniform() { return static_cast<double>(Next() >> 11) * 0x1.0p-53; }
-  /// Roughly normal, mean 0 and variance 1 (sum of twelve uniforms; no libm, same on every machine).
+  /// Roughly normal, mean 0 and variance 1 (sum of twelve uniforms; no libm, same on every
+  /// machine).
   float Normal() {
     double sum = -6;
     for (int i = 0; i < 12; ++i) sum += Uniform();

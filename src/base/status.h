@@ -32,14 +32,16 @@ std::string Quoted(std::string_view text, size_t bytes_max = 80);
 /// TRY(auto file, Open(path)): declares `file` from a Result's value, or returns its Status.
 #define TRY(declaration, expression) \
   SLUICE_TRY_(SLUICE_CONCAT(try_result_, __LINE__), declaration, expression)
-#define SLUICE_TRY_(result, declaration, expression)   \
-  auto result = (expression);                          \
-  if (!result.ok()) [[unlikely]] return result.status(); \
+#define SLUICE_TRY_(result, declaration, expression) \
+  auto result = (expression);                        \
+  if (!result.ok()) [[unlikely]]                     \
+    return result.status();                          \
   declaration = std::move(*result)
 
 /// Returns the Status of `expression` if it is an error.
-#define RETURN_IF_ERROR(expression)                                    \
-  do {                                                                 \
-    ::sluice::Status status_of_expression = (expression);              \
-    if (!status_of_expression.ok()) [[unlikely]] return status_of_expression; \
+#define RETURN_IF_ERROR(expression)                       \
+  do {                                                    \
+    ::sluice::Status status_of_expression = (expression); \
+    if (!status_of_expression.ok()) [[unlikely]]          \
+      return status_of_expression;                        \
   } while (false)

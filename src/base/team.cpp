@@ -18,8 +18,10 @@ constexpr int kYieldsBeforeSleep = 50;
 template <class Done>
 void SpinUntil(Done&& done) {
   for (int spins = 0; !done(); ++spins) {
-    if (spins < kSpinsBeforeYield) _mm_pause();
-    else sched_yield();
+    if (spins < kSpinsBeforeYield)
+      _mm_pause();
+    else
+      sched_yield();
   }
 }
 
@@ -75,9 +77,12 @@ void Team::HelperLoop(int lane) {
   for (;;) {
     int spins = 0;
     while (generation_.load(std::memory_order_acquire) == seen) {
-      if (spins < kSpinsBeforeYield) _mm_pause();
-      else if (spins < kSpinsBeforeYield + kYieldsBeforeSleep) sched_yield();
-      else generation_.wait(seen, std::memory_order_acquire);
+      if (spins < kSpinsBeforeYield)
+        _mm_pause();
+      else if (spins < kSpinsBeforeYield + kYieldsBeforeSleep)
+        sched_yield();
+      else
+        generation_.wait(seen, std::memory_order_acquire);
       ++spins;
     }
     ++seen;

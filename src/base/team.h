@@ -49,9 +49,9 @@ class Team {
     });
   }
 
-  /// The grain for work of so many elements a unit (a row, say): a share that is worth waking another
-  /// lane for. A wake-up and the wait at the end cost about a microsecond, and several where other
-  /// threads want the processor; elementwise work does some 8 elements a nanosecond.
+  /// The grain for work of so many elements a unit (a row, say): a share that is worth waking
+  /// another lane for. A wake-up and the wait at the end cost about a microsecond, and several
+  /// where other threads want the processor; elementwise work does some 8 elements a nanosecond.
   static int64_t GrainFor(int64_t elements_per_unit) {
     constexpr int64_t kElementsPerShare = 16384;
     return kElementsPerShare / (elements_per_unit < 1 ? 1 : elements_per_unit) + 1;

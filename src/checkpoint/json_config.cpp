@@ -20,20 +20,13 @@ constexpr size_t kReportedErrorsMax = 20;
 // A value as an error message shows it: short whatever the file holds.
 std::string Printed(const value& found) {
   switch (found.kind()) {
-    case boost::json::kind::null:
-      return "null";
-    case boost::json::kind::bool_:
-      return found.get_bool() ? "true" : "false";
-    case boost::json::kind::int64:
-      return fmt::format("{}", found.get_int64());
-    case boost::json::kind::uint64:
-      return fmt::format("{}", found.get_uint64());
-    case boost::json::kind::double_:
-      return fmt::format("{}", found.get_double());
-    case boost::json::kind::string:
-      return Quoted(found.get_string());
-    case boost::json::kind::array:
-      return fmt::format("an array of {}", found.get_array().size());
+    case boost::json::kind::null: return "null";
+    case boost::json::kind::bool_: return found.get_bool() ? "true" : "false";
+    case boost::json::kind::int64: return fmt::format("{}", found.get_int64());
+    case boost::json::kind::uint64: return fmt::format("{}", found.get_uint64());
+    case boost::json::kind::double_: return fmt::format("{}", found.get_double());
+    case boost::json::kind::string: return Quoted(found.get_string());
+    case boost::json::kind::array: return fmt::format("an array of {}", found.get_array().size());
     case boost::json::kind::object:
       return fmt::format("an object of {} fields", found.get_object().size());
   }

@@ -41,18 +41,13 @@ int64_t FindMasked(const T* x, int64_t count, T mask) {
 
 int64_t FindNonFinite(const TensorData& data) {
   switch (data.dtype) {
-    case DType::kF32:
-      return FindMasked<uint32_t>(data.As<uint32_t>(), data.count(), 0x7F800000u);
-    case DType::kBf16:
-      return FindMasked<uint16_t>(data.As<uint16_t>(), data.count(), 0x7F80);
-    case DType::kF16:
-      return FindMasked<uint16_t>(data.As<uint16_t>(), data.count(), 0x7C00);
-    case DType::kF8E4M3:
-      return FindMasked<uint8_t>(data.As<uint8_t>(), data.count(), 0x7F);
+    case DType::kF32: return FindMasked<uint32_t>(data.As<uint32_t>(), data.count(), 0x7F800000u);
+    case DType::kBf16: return FindMasked<uint16_t>(data.As<uint16_t>(), data.count(), 0x7F80);
+    case DType::kF16: return FindMasked<uint16_t>(data.As<uint16_t>(), data.count(), 0x7C00);
+    case DType::kF8E4M3: return FindMasked<uint8_t>(data.As<uint8_t>(), data.count(), 0x7F);
     case DType::kF64:
       return FindMasked<uint64_t>(data.As<uint64_t>(), data.count(), 0x7FF0000000000000ull);
-    default:
-      return -1;
+    default: return -1;
   }
 }
 

@@ -52,8 +52,7 @@ void TensorData::ToFloat(int64_t begin, int64_t count, float* out) const {
     case DType::kF8E4M3:
       for (int64_t i = 0; i < count; ++i) out[i] = F8Table()[As<uint8_t>()[begin + i]];
       return;
-    default:
-      CHECK(!"ToFloat: the row accepts a dtype that is no float");
+    default: CHECK(!"ToFloat: the row accepts a dtype that is no float");
   }
 }
 

@@ -1,4 +1,5 @@
-// Asking an open engine one question and showing the answer as it comes: what `run` and `chat` share.
+// Asking an open engine one question and showing the answer as it comes: what `run` and `chat`
+// share.
 #pragma once
 
 #include <functional>

@@ -30,8 +30,8 @@ class Load {
     for (int i = 0; i < count; ++i) {
       GenerateRequest request;
       for (int64_t t = 0; t < prompt_tokens; ++t)
-        request.input_ids.push_back(static_cast<int32_t>(
-            random_.Below(static_cast<uint64_t>(engine_.info().vocab_size))));
+        request.input_ids.push_back(
+            static_cast<int32_t>(random_.Below(static_cast<uint64_t>(engine_.info().vocab_size))));
       request.sampling.max_new_tokens = new_tokens;
       request.sampling.temperature = 0;
       request.sampling.ignore_eos = true;

@@ -88,8 +88,7 @@ class Conversation {
 
   Status Answer() {
     const boost::json::value messages = messages_;
-    TRY(ChatPrompt prompt,
-        engine_.text()->EncodeChat({.messages = &messages, .kwargs = &kwargs_}));
+    TRY(ChatPrompt prompt, engine_.text()->EncodeChat({.messages = &messages, .kwargs = &kwargs_}));
     GenerateRequest request;
     request.input_ids = std::move(prompt.ids);
     request.sampling = SamplingFrom(options_, engine_.info());

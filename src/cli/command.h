@@ -13,7 +13,7 @@ class Command {
  public:
   virtual ~Command() = default;
   virtual const char* name() const = 0;
-  virtual const char* summary() const = 0;      // one line
+  virtual const char* summary() const = 0;  // one line
   /// Adds flags and arguments to this command's parser; values are kept in the command.
   virtual void AddFlags(CLI::App& parser) = 0;
   /// After parsing. Returns the exit status: 0, 1 for a failure, 2 for bad flags or files.

@@ -13,68 +13,112 @@ namespace {
 
 constexpr int64_t kRetractIntervalDefault = 3;
 
-
 void AddModelFlags(CLI::App& parser, EngineOptions& o) {
   const char* const group = "Model";
-  parser.add_option("--model-path,--model", o.model_path,
-                    "Checkpoint directory, or the name of a shipped geometry [required]")
+  parser
+      .add_option("--model-path,--model", o.model_path,
+                  "Checkpoint directory, or the name of a shipped geometry [required]")
       ->group(group);
-  parser.add_option("--tokenizer-path", o.tokenizer_path, "Directory or tokenizer.json [model path]")
+  parser
+      .add_option("--tokenizer-path", o.tokenizer_path, "Directory or tokenizer.json [model path]")
       ->group(group);
-  parser.add_option("--chat-template", o.chat_template, "Jinja file that replaces the model's template")
+  parser
+      .add_option("--chat-template", o.chat_template,
+                  "Jinja file that replaces the model's template")
       ->group(group);
-  parser.add_flag("--skip-tokenizer-init,!--no-skip-tokenizer-init", o.skip_tokenizer_init,
-                  "Token ids in, token ids out")->group(group);
+  parser
+      .add_flag("--skip-tokenizer-init,!--no-skip-tokenizer-init", o.skip_tokenizer_init,
+                "Token ids in, token ids out")
+      ->group(group);
   parser.add_option("--load-format", o.load_format, "Where weights come from; dummy: random ones")
-      ->check(CLI::IsMember({"auto", "safetensors", "dummy"}))->capture_default_str()->group(group);
+      ->check(CLI::IsMember({"auto", "safetensors", "dummy"}))
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--dtype", o.dtype, "Arithmetic of activations")
       ->transform(CLI::Transformer({{"float", "float32"}}))
-      ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))->capture_default_str()->group(group);
-  parser.add_option("--context-length", o.context_length, "Longest prompt plus answer [config.json]")
-      ->check(NotNegative)->group(group);
-  parser.add_option("--json-model-override-args", o.json_model_override_args,
-                    "JSON object laid over config.json")->group(group);
+      ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--context-length", o.context_length, "Longest prompt plus answer [config.json]")
+      ->check(NotNegative)
+      ->group(group);
+  parser
+      .add_option("--json-model-override-args", o.json_model_override_args,
+                  "JSON object laid over config.json")
+      ->group(group);
 }
 
 void AddMemoryFlags(CLI::App& parser, EngineOptions& o) {
   const char* const group = "Memory and scheduling";
-  parser.add_option("--mem-fraction-static", o.mem_fraction_static,
-                    "Share of the memory limit for weights and pools")
-      ->check(CLI::Range(0.01, 1.0))->capture_default_str()->group(group);
-  parser.add_option("--recurrent-state-memory-ratio", o.recurrent_state_memory_ratio,
-                    "Bytes of recurrent states for each byte of KV pages")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--max-recurrent-state-size", o.max_recurrent_state_size,
-                    "Recurrent state slots [derived]")->check(NotNegative)->group(group);
+  parser
+      .add_option("--mem-fraction-static", o.mem_fraction_static,
+                  "Share of the memory limit for weights and pools")
+      ->check(CLI::Range(0.01, 1.0))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--recurrent-state-memory-ratio", o.recurrent_state_memory_ratio,
+                  "Bytes of recurrent states for each byte of KV pages")
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--max-recurrent-state-size", o.max_recurrent_state_size,
+                  "Recurrent state slots [derived]")
+      ->check(NotNegative)
+      ->group(group);
   parser.add_option("--max-running-requests", o.max_running_requests, "At once [derived]")
-      ->check(NotNegative)->group(group);
+      ->check(NotNegative)
+      ->group(group);
   parser.add_option("--max-total-tokens", o.max_total_tokens, "KV capacity in tokens [derived]")
-      ->check(NotNegative)->group(group);
+      ->check(NotNegative)
+      ->group(group);
   parser.add_option("--max-queued-requests", o.max_queued_requests, "More are refused with 429")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--chunked-prefill-size", o.chunked_prefill_size,
-                    "Prompt tokens of a request in one step; -1: never cut")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 30))->capture_default_str()->group(group);
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--chunked-prefill-size", o.chunked_prefill_size,
+                  "Prompt tokens of a request in one step; -1: never cut")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 30))
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--max-prefill-tokens", o.max_prefill_tokens, "Prompt tokens in one step")
-      ->check(Positive)->capture_default_str()->group(group);
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--page-size", o.page_size, "Tokens a KV page; rounded up to a multiple of 64")
-      ->check(CLI::Range(1, 4096))->capture_default_str()->group(group);
-  parser.add_option("--random-seed", o.random_seed, "Of sampling without a seed, and of dummy weights")
-      ->check(NotNegative)->capture_default_str()->group(group);
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--random-seed", o.random_seed,
+                  "Of sampling without a seed, and of dummy weights")
+      ->check(NotNegative)
+      ->capture_default_str()
+      ->group(group);
 }
 
 void AddMachineFlags(CLI::App& parser, EngineFlags& flags) {
   EngineOptions& o = flags.options;
   const char* const group = "Machine and log";
   parser.add_option("--moe-backend", o.moe_backend, "How experts are computed")
-      ->check(CLI::IsMember({"auto", "epmoe"}))->capture_default_str()->group(group);
+      ->check(CLI::IsMember({"auto", "epmoe"}))
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--threads", o.threads, "Threads that compute [every usable core]")
-      ->check(CLI::Range(0, 4096))->group(group);
+      ->check(CLI::Range(0, 4096))
+      ->group(group);
   parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
-      ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))->capture_default_str()->group(group);
+      ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--log-level", flags.log_level, "trace, debug, info, warning, error, off")
-      ->capture_default_str()->group(group);
-  parser.add_option("--trace", flags.trace_path, "Write a Chrome trace of all operations at the end")
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--trace", flags.trace_path, "Write a Chrome trace of all operations at the end")
       ->group(group);
 }
 

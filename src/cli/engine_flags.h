@@ -15,7 +15,7 @@ namespace sluice {
 struct EngineFlags {
   EngineOptions options;
   std::string log_level = "info";
-  std::string trace_path;            // Chrome trace written at the end; empty: none
+  std::string trace_path;  // Chrome trace written at the end; empty: none
 };
 
 void AddEngineFlags(CLI::App& parser, EngineFlags& flags);

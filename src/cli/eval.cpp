@@ -31,16 +31,18 @@ SetResult RunSet(const EvalSet& set, size_t count, const HttpClient& client,
       const EvalItem& item = set.items[i];
       const auto answer = client.Post("/v1/chat/completions", item.request);
       Result<EvalAnswer> read = Error(Code::kInternal, "no answer");
-      if (!answer.ok()) read = answer.status();
-      else read = ReadEvalAnswer(answer->body);
+      if (!answer.ok())
+        read = answer.status();
+      else
+        read = ReadEvalAnswer(answer->body);
       const bool passed = read.ok() && Passes(item, *read);
       const std::lock_guard lock(mutex);
       result.passed += passed;
       result.errors += !read.ok();
       if (!passed)
-        result.failures.push_back(fmt::format("{}: expected {}, got {}", item.id, item.check_value,
-                                              read.ok() ? Quoted(read->content, 200)
-                                                        : read.status().message()));
+        result.failures.push_back(
+            fmt::format("{}: expected {}, got {}", item.id, item.check_value,
+                        read.ok() ? Quoted(read->content, 200) : read.status().message()));
     }
   };
   const double start = MonotonicSeconds();
@@ -70,9 +72,9 @@ int RunEval(const EvalOptions& options) {
     if (!options.sets.empty() &&
         std::find(options.sets.begin(), options.sets.end(), set.name) == options.sets.end())
       continue;
-    const size_t count = options.limit > 0
-                             ? std::min<size_t>(set.items.size(), static_cast<size_t>(options.limit))
-                             : set.items.size();
+    const size_t count =
+        options.limit > 0 ? std::min<size_t>(set.items.size(), static_cast<size_t>(options.limit))
+                          : set.items.size();
     if (count == 0) continue;
     ran = true;
     const SetResult result = RunSet(set, count, *client, options);

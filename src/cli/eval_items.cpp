@@ -52,9 +52,8 @@ EvalItem ReadItem(std::string_view line, const json::array& filler) {
     for (json::value& message : messages.as_array())
       Replace(message.at("content").as_string(), "{context}", text);
   }
-  json::object request = {{"messages", messages},
-                          {"temperature", 0},
-                          {"max_tokens", item.at("max_tokens")}};
+  json::object request = {
+      {"messages", messages}, {"temperature", 0}, {"max_tokens", item.at("max_tokens")}};
   for (const char* key : {"tools", "chat_template_kwargs"})
     if (const json::value* value = item.as_object().if_contains(key)) request[key] = *value;
   return {.id = std::string(item.at("id").as_string()),
@@ -75,8 +74,8 @@ bool IsToolCall(const EvalAnswer& answer, const json::value& expected) {
   const std::string& text = answer.content;
   if (!text.starts_with(kOpen) || !text.ends_with(kClose) || text.rfind(kOpen) != 0) return false;
   boost::system::error_code error;
-  const json::value call = json::parse(
-      text.substr(kOpen.size(), text.size() - kOpen.size() - kClose.size()), error);
+  const json::value call =
+      json::parse(text.substr(kOpen.size(), text.size() - kOpen.size() - kClose.size()), error);
   return !error && call == expected;
 }
 
@@ -128,8 +127,7 @@ Result<std::vector<EvalSet>> ReadEvalSets(const std::string& directory) {
 Result<EvalAnswer> ReadEvalAnswer(const std::string& body) {
   boost::system::error_code error;
   const json::value value = json::parse(body, error);
-  const json::value* message =
-      error ? nullptr : value.find_pointer("/choices/0/message", error);
+  const json::value* message = error ? nullptr : value.find_pointer("/choices/0/message", error);
   if (!message || !message->is_object())
     return Error(Code::kInternal, "not a chat completion: {}", Quoted(body));
   const auto text = [&](const char* key) -> std::string {

@@ -12,9 +12,9 @@ namespace sluice {
 
 struct EvalItem {
   std::string id;
-  std::string request;     // the body for /v1/chat/completions
-  std::string check_kind;  // "exact", "contains", "final_number", "json_tool_call", "think_..."
-  std::string check_value; // JSON text
+  std::string request;      // the body for /v1/chat/completions
+  std::string check_kind;   // "exact", "contains", "final_number", "json_tool_call", "think_..."
+  std::string check_value;  // JSON text
 };
 
 struct EvalSet {

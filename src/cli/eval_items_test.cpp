@@ -52,7 +52,8 @@ TEST(ReadEvalSets, ExpandsContextsAndNamesABadLine) {
   std::ofstream(directory / "recall.jsonl")
       << R"({"id": "r", "messages": [{"role": "user", "content": "{context} What?"}], )"
       << R"("context": {"start": 1, "stride": 2, "count": 3, "insert": [[1, "X."], [1, "Y."]]}, )"
-      << R"("check": {"kind": "exact", "value": "X"}, "max_tokens": 5})" << "\n";
+      << R"("check": {"kind": "exact", "value": "X"}, "max_tokens": 5})"
+      << "\n";
   const auto sets = ReadEvalSets(directory);
   ASSERT_TRUE(sets.ok()) << sets.status().message();
   EXPECT_THAT((*sets)[0].items[0].request, testing::HasSubstr("b. X. Y. a. c. What?"));

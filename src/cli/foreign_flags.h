@@ -1,5 +1,5 @@
-// Flags of SGLang that mean nothing here, or something that is not built: launch scripts written for
-// it start unchanged where that is harmless, and are told the flag's name where it is not.
+// Flags of SGLang that mean nothing here, or something that is not built: launch scripts written
+// for it start unchanged where that is harmless, and are told the flag's name where it is not.
 #pragma once
 
 #include <deque>

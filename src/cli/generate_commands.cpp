@@ -28,8 +28,9 @@ class RunCommand final : public Command {
     AddGenerateFlags(parser, flags_);
     parser.add_flag("--raw", flags_.options.raw, "Complete the text, without the chat template")
         ->group("Answer");
-    parser.add_option("--input-ids", flags_.options.input_ids,
-                      "Token ids instead of text, as in 1,2,3; the answer is ids too")
+    parser
+        .add_option("--input-ids", flags_.options.input_ids,
+                    "Token ids instead of text, as in 1,2,3; the answer is ids too")
         ->group("Answer");
     parser.footer(
         "Examples:\n"
@@ -86,13 +87,22 @@ class BenchCommand final : public Command {
     AddEngineFlags(parser, engine_);
     const char* const group = "Bench";
     parser.add_option("--prompt-tokens", options_.prompt_tokens, "Tokens a prompt")
-        ->check(Positive)->capture_default_str()->group(group);
+        ->check(Positive)
+        ->capture_default_str()
+        ->group(group);
     parser.add_option("--decode-tokens", options_.decode_tokens, "Tokens an answer")
-        ->check(Positive)->capture_default_str()->group(group);
+        ->check(Positive)
+        ->capture_default_str()
+        ->group(group);
     parser.add_option("--concurrency", options_.concurrency, "Requests at a time, one or several")
-        ->check(Positive)->delimiter(',')->capture_default_str()->group(group);
+        ->check(Positive)
+        ->delimiter(',')
+        ->capture_default_str()
+        ->group(group);
     parser.add_option("--runs", options_.runs, "Runs whose median counts")
-        ->check(Positive)->capture_default_str()->group(group);
+        ->check(Positive)
+        ->capture_default_str()
+        ->group(group);
     parser.footer(
         "Example: a dummy stack at Ling-2.6-flash's widths\n"
         "  sluice bench --model-path Ling-2.6-flash --load-format dummy --skip-tokenizer-init \\\n"

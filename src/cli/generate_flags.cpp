@@ -10,17 +10,21 @@ void AddGenerateFlags(CLI::App& parser, GenerateFlags& flags) {
   AddEngineFlags(parser, flags.engine);
   RunOptions& o = flags.options;
   const char* const group = "Answer";
-  parser.add_option("--max-new-tokens,--max-tokens", o.max_new_tokens,
-                    "Longest answer [what the context leaves]")
-      ->check(NotNegative)->group(group);
+  parser
+      .add_option("--max-new-tokens,--max-tokens", o.max_new_tokens,
+                  "Longest answer [what the context leaves]")
+      ->check(NotNegative)
+      ->group(group);
   parser.add_option("--temperature", o.temperature, "0: greedy [the model's own default]")
-      ->check(NotNegative)->group(group);
+      ->check(NotNegative)
+      ->group(group);
   parser.add_option("--top-p", o.top_p, "Sample from the likeliest tokens of this total share")
       ->group(group);
   parser.add_option("--top-k", o.top_k, "Sample from so many of the likeliest tokens")
       ->group(group);
   parser.add_option("--seed", o.seed, "The same seed gives the same answer")
-      ->check(NotNegative)->group(group);
+      ->check(NotNegative)
+      ->group(group);
   parser.add_option("--system", o.system, "A system message before the first question")
       ->group(group);
   parser.add_flag("--think", flags.think, "Ask the model's template for thinking")->group(group);

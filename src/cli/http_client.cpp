@@ -49,8 +49,7 @@ Result<HttpAnswer> HttpClient::Send(bool post, const std::string& path, const st
   const auto endpoints = tcp::resolver(context).resolve(host_, port_, error);
   tcp::socket socket(context);
   if (!error) boost::asio::connect(socket, endpoints, error);
-  if (error)
-    return Error(Code::kNotFound, "http://{}:{}: {}", host_, port_, error.message());
+  if (error) return Error(Code::kNotFound, "http://{}:{}: {}", host_, port_, error.message());
   const timeval timeout = {timeout_seconds, 0};
   setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
 

@@ -1,4 +1,5 @@
-// A small blocking HTTP client for `sluice eval` and `sluice bench`: our own server on the other end.
+// A small blocking HTTP client for `sluice eval` and `sluice bench`: our own server on the other
+// end.
 #pragma once
 
 #include <string>

@@ -15,7 +15,8 @@
 namespace sluice {
 namespace {
 
-// "model.layers.17.mlp.experts.3.up_proj.weight" -> "model.layers.{}.mlp.experts.{}.up_proj.weight".
+// "model.layers.17.mlp.experts.3.up_proj.weight" ->
+// "model.layers.{}.mlp.experts.{}.up_proj.weight".
 std::string Pattern(const std::string& name) {
   std::string out;
   for (size_t i = 0; i < name.size();) {
@@ -88,8 +89,8 @@ void PrintMemory(const ModelDescription& model, const InspectOptions& options) {
   const int64_t pages = CeilDiv(context, kPageTokens);
   const uint64_t kv = static_cast<uint64_t>(options.concurrency * pages) *
                       static_cast<uint64_t>(model.cache.PageBytes());
-  const uint64_t states = static_cast<uint64_t>(options.concurrency) *
-                          static_cast<uint64_t>(model.cache.SlotBytes());
+  const uint64_t states =
+      static_cast<uint64_t>(options.concurrency) * static_cast<uint64_t>(model.cache.SlotBytes());
   const uint64_t total = model.info.weight_bytes + kv + states;
   fmt::print("\nmemory at {} requests of {} tokens\n", options.concurrency, context);
   fmt::print("  weights                {:>12}\n", FormatBytes(model.info.weight_bytes));

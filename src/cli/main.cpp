@@ -36,7 +36,8 @@ int ReportUnknownCommand(const CLI::App& app, const std::string& word) {
   for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
   const std::string nearest = sluice::Nearest(word, known);
   fmt::print(stderr, "sluice: error: unknown command {}{}\nTry 'sluice --help'.\n",
-             sluice::Quoted(word), nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest));
+             sluice::Quoted(word),
+             nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest));
   return kExitUsage;
 }
 
@@ -59,8 +60,8 @@ int ReportUnknown(const CLI::App& parser, const std::string& argument) {
 
 /// A misspelt word often leaves something required missing: then the word is the better news.
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
-  const std::vector<const CLI::App*> chosen = app.get_subcommands(
-      [](const CLI::App* command) { return command->parsed(); });
+  const std::vector<const CLI::App*> chosen =
+      app.get_subcommands([](const CLI::App* command) { return command->parsed(); });
   for (const CLI::App* parser : chosen)
     if (const auto unknown = parser->remaining(); !unknown.empty())
       return ReportUnknown(*parser, unknown[0]);

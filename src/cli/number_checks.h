@@ -1,4 +1,5 @@
-// Checks of numbers in flags. CLI11's own print the largest double in full when they refuse, and let
+// Checks of numbers in flags. CLI11's own print the largest double in full when they refuse, and
+// let
 // "-1" pass as the largest unsigned number.
 #pragma once
 

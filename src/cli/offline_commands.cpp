@@ -21,7 +21,8 @@ class InspectCommand final : public Command {
     parser.add_option("--context", options_.context, "Tokens a request [the model's maximum]")
         ->check(Positive);
     parser.add_option("--concurrency", options_.concurrency, "Requests at a time")
-        ->check(Positive)->capture_default_str();
+        ->check(Positive)
+        ->capture_default_str();
     parser.add_option("--dtype", options_.dtype, "auto, bfloat16, float32")->capture_default_str();
     parser.add_option("--json-model-override-args", options_.config_overrides,
                       "JSON object laid over config.json");
@@ -45,9 +46,11 @@ class EvalCommand final : public Command {
     parser.add_option("--set", options_.sets, "Only these sets, by name")->delimiter(',');
     parser.add_option("--limit", options_.limit, "Items a set [all]")->check(Positive);
     parser.add_option("--concurrency", options_.concurrency, "Requests at a time")
-        ->check(CLI::Range(1, 256))->capture_default_str();
+        ->check(CLI::Range(1, 256))
+        ->capture_default_str();
     parser.add_option("--show-failures", options_.show_failures, "Failures printed a set")
-        ->check(NotNegative)->capture_default_str();
+        ->check(NotNegative)
+        ->capture_default_str();
     parser.add_option("--min-percent", options_.min_percent, "Exit with 1 if a set is below")
         ->check(CLI::Range(0.0, 100.0));
     parser.footer(

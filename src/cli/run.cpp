@@ -81,8 +81,7 @@ Status RunOnce(const RunOptions& options) {
         std::fflush(stdout);
       }));
   std::fputc('\n', stdout);
-  if (options.show_timing)
-    fmt::print(stderr, "{}\n", DescribeTiming(result, first_token_seconds));
+  if (options.show_timing) fmt::print(stderr, "{}\n", DescribeTiming(result, first_token_seconds));
   return result.finish.type == FinishReason::Type::kAbort ? result.finish.error : Status();
 }
 

@@ -50,73 +50,123 @@ void ServeCommand::AddFlags(CLI::App& parser) {
       "Then:\n"
       "  curl http://127.0.0.1:30000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n"
-      "Other flags of SGLang are accepted; those that ask for what is not built are refused by name.");
+      "Other flags of SGLang are accepted; those that ask for what is not built are refused by "
+      "name.");
 }
 
 void ServeCommand::AddHttpFlags(CLI::App& parser) {
   const char* const group = "HTTP";
   parser.add_option("--host", server_.http.host, "Address to listen on")
-      ->capture_default_str()->group(group);
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--port", server_.http.port, "0: a free one, printed")
-      ->check(CLI::Range(0, 65535))->capture_default_str()->group(group);
-  parser.add_option("--http-keep-alive-timeout", server_.http.limits.keep_alive_seconds,
-                    "Seconds an idle connection stays open")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--drain-seconds", server_.drain_seconds,
-                    "After SIGTERM: unready for so long, but still serving")
-      ->check(NotNegative)->capture_default_str()->group(group);
-  parser.add_option("--drain-timeout", server_.drain_timeout_seconds,
-                    "Then: seconds for running requests to end [as long as they take]")
-      ->check(NotNegative)->group(group);
-  parser.add_flag("--skip-server-warmup,!--no-skip-server-warmup", skip_warmup_,
-                  "Be ready without a first request of our own")->group(group);
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--http-keep-alive-timeout", server_.http.limits.keep_alive_seconds,
+                  "Seconds an idle connection stays open")
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--drain-seconds", server_.drain_seconds,
+                  "After SIGTERM: unready for so long, but still serving")
+      ->check(NotNegative)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--drain-timeout", server_.drain_timeout_seconds,
+                  "Then: seconds for running requests to end [as long as they take]")
+      ->check(NotNegative)
+      ->group(group);
+  parser
+      .add_flag("--skip-server-warmup,!--no-skip-server-warmup", skip_warmup_,
+                "Be ready without a first request of our own")
+      ->group(group);
 }
 
 void ServeCommand::AddApiFlags(CLI::App& parser) {
   const char* const group = "API";
   ApiConfig& api = server_.app.api;
-  parser.add_option("--served-model-name", server_.app.served_model_name,
-                    "The model's name in the API [model path]")->group(group);
-  parser.add_flag("--strict-model-name,!--no-strict-model-name", api.strict_model_name,
-                  "Refuse requests for another model")->group(group);
-  parser.add_option("--sampling-defaults", sampling_defaults_,
-                    "Of OpenAI routes: generation_config.json, or OpenAI's own")
-      ->check(CLI::IsMember({"model", "openai"}))->capture_default_str()->group(group);
-  parser.add_option("--logprobs-mode", logprobs_mode_,
-                    "Of generated tokens, on all routes [native: processed, OpenAI: raw]")
-      ->check(CLI::IsMember({"processed", "raw"}))->group(group);
+  parser
+      .add_option("--served-model-name", server_.app.served_model_name,
+                  "The model's name in the API [model path]")
+      ->group(group);
+  parser
+      .add_flag("--strict-model-name,!--no-strict-model-name", api.strict_model_name,
+                "Refuse requests for another model")
+      ->group(group);
+  parser
+      .add_option("--sampling-defaults", sampling_defaults_,
+                  "Of OpenAI routes: generation_config.json, or OpenAI's own")
+      ->check(CLI::IsMember({"model", "openai"}))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--logprobs-mode", logprobs_mode_,
+                  "Of generated tokens, on all routes [native: processed, OpenAI: raw]")
+      ->check(CLI::IsMember({"processed", "raw"}))
+      ->group(group);
   parser.add_option("--max-logprobs", api.max_logprobs, "Most logprobs of an OpenAI request")
-      ->check(CLI::Range(0, 256))->capture_default_str()->group(group);
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--stream-interval", api.stream_interval, "Tokens a stream frame")
-      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))->capture_default_str()->group(group);
-  parser.add_flag("--incremental-streaming-output,--stream-output,!--no-incremental-streaming-output",
-                  api.incremental_streaming, "Native streams send only what is new")->group(group);
-  parser.add_flag("--allow-auto-truncate,!--no-allow-auto-truncate", api.allow_auto_truncate,
-                  "Cut prompts that are too long instead of refusing them")->group(group);
+      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_flag("--incremental-streaming-output,--stream-output,!--no-incremental-streaming-output",
+                api.incremental_streaming, "Native streams send only what is new")
+      ->group(group);
+  parser
+      .add_flag("--allow-auto-truncate,!--no-allow-auto-truncate", api.allow_auto_truncate,
+                "Cut prompts that are too long instead of refusing them")
+      ->group(group);
   parser.add_option("--metrics-prefix", server_.app.metrics_prefix, "Of every metric's name")
-      ->capture_default_str()->group(group);
+      ->capture_default_str()
+      ->group(group);
 }
 
 void ServeCommand::AddLimitFlags(CLI::App& parser) {
   const char* const group = "Limits";
   HttpLimits& limits = server_.http.limits;
   parser.add_option("--max-request-bytes", limits.body.body_bytes_max, "Larger bodies get 413")
-      ->check(Positive)->capture_default_str()->group(group);
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--max-connections", limits.connections_max, "More are refused with 503")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--max-connections-per-address", limits.connections_per_address_max,
-                    "Of one client address")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--max-head-seconds", limits.head_seconds_max, "For a request's head to arrive")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--max-body-seconds", limits.body_seconds_base,
-                    "For its body, plus 1 s for each 64 KiB")
-      ->check(Positive)->capture_default_str()->group(group);
-  parser.add_option("--max-stalled-seconds", limits.stalled_seconds_max,
-                    "For a client that does not read its stream")
-      ->check(Positive)->capture_default_str()->group(group);
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--max-connections-per-address", limits.connections_per_address_max,
+                  "Of one client address")
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--max-head-seconds", limits.head_seconds_max, "For a request's head to arrive")
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--max-body-seconds", limits.body_seconds_base,
+                  "For its body, plus 1 s for each 64 KiB")
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--max-stalled-seconds", limits.stalled_seconds_max,
+                  "For a client that does not read its stream")
+      ->check(Positive)
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--worker-threads", server_.app.worker_threads, "That parse and tokenise")
-      ->check(CLI::Range(1, 256))->capture_default_str()->group(group);
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str()
+      ->group(group);
   parser.add_flag("--print-limits", print_limits_, "Show every limit and exit")->group(group);
 }
 
@@ -187,7 +237,8 @@ int ServeCommand::Run() {
     server_.app.served_model_name = engine_.options.model_path;
   server_.app.sampling_defaults_from_model = sampling_defaults_ == "model";
   if (!logprobs_mode_.empty()) server_.app.api.raw_logprobs = logprobs_mode_ == "raw";
-  if (const char* seconds = std::getenv("SGLANG_HEALTH_CHECK_TIMEOUT"); seconds && std::atof(seconds) > 0)
+  if (const char* seconds = std::getenv("SGLANG_HEALTH_CHECK_TIMEOUT");
+      seconds && std::atof(seconds) > 0)
     server_.app.health_timeout_seconds = std::atof(seconds);
   server_.warm_up = !skip_warmup_;
   server_.app.flags_json = FlagsJson();

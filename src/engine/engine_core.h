@@ -1,5 +1,5 @@
-// The engine's thread: takes requests and cancels from any thread, steps while there is work, sleeps
-// when there is none.
+// The engine's thread: takes requests and cancels from any thread, steps while there is work,
+// sleeps when there is none.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@ namespace sluice {
 
 struct EngineCoreOptions {
   int64_t queued_requests = 1024;  // live requests beyond those that may run
-  bool pin = false;               // bind the engine's thread to the first processor
+  bool pin = false;                // bind the engine's thread to the first processor
 };
 
 /// Thread-safe.
@@ -35,8 +35,9 @@ class EngineCore {
   /// Aborts what is live, delivers the last events and joins the thread. Other calls stay allowed.
   void Stop();
 
-  /// Sets `request.key` and returns it. Every accepted request gets exactly one event with `finish`.
-  /// Errors: kQueueFull, kDraining, kContextLength (can never fit), kInternal (the engine stopped).
+  /// Sets `request.key` and returns it. Every accepted request gets exactly one event with
+  /// `finish`. Errors: kQueueFull, kDraining, kContextLength (can never fit), kInternal (the engine
+  /// stopped).
   Result<uint64_t> Submit(CoreRequest request);
 
   /// Ends a request before the next step; unknown keys are ignored.
@@ -58,7 +59,7 @@ class EngineCore {
 
   void Run();
   void RunSteps();
-  bool TakeOrders();        // false: stop
+  bool TakeOrders();  // false: stop
   void Deliver();
 
   std::unique_ptr<StepEngine> engine_;

@@ -13,20 +13,20 @@ namespace sluice {
 
 /// What comes in: checked, with every default resolved.
 struct CoreRequest {
-  uint64_t key = 0;                   // unique; larger for later arrivals
-  std::vector<int32_t> prompt;        // not empty, ids in the vocabulary
-  SamplingParams sampling;            // max_new_tokens has a value; prompt + new fit the context
+  uint64_t key = 0;             // unique; larger for later arrivals
+  std::vector<int32_t> prompt;  // not empty, ids in the vocabulary
+  SamplingParams sampling;      // max_new_tokens has a value; prompt + new fit the context
   LogprobOptions logprobs;
-  std::vector<int32_t> stop_ids;      // sorted: EOS ids and the request's own
+  std::vector<int32_t> stop_ids;  // sorted: EOS ids and the request's own
   uint64_t seed = 0;
-  void* owner = nullptr;              // handed back in every event
+  void* owner = nullptr;  // handed back in every event
 };
 
 struct CoreFinish {
   enum class Type { kStop, kLength, kAbort };
   Type type = Type::kStop;
-  int32_t matched_token = -1;         // kStop
-  Status error = {};                  // kAbort: why
+  int32_t matched_token = -1;  // kStop
+  Status error = {};           // kAbort: why
 };
 
 /// What comes out of a step for one request: a token, an end, or both. A request's events come in
@@ -37,8 +37,8 @@ struct CoreEvent {
   std::optional<PositionLogprobs> logprobs;       // of `token`, if asked for
   std::vector<PositionLogprobs> prompt_logprobs;  // all of them, with the first event
   std::optional<CoreFinish> finish;
-  double admitted_seconds = 0;                    // MonotonicSeconds() of the first admission
-  double made_seconds = 0;                        // of the step's end, before any queue to the client
+  double admitted_seconds = 0;  // MonotonicSeconds() of the first admission
+  double made_seconds = 0;      // of the step's end, before any queue to the client
 };
 
 /// A live request and the memory it owns. `tokens` are the prompt and what was generated; positions
@@ -54,11 +54,11 @@ struct Request {
   int32_t slot = -1;
 
   bool admitted_before = false;
-  double admitted_seconds = 0;        // of the first admission
-  int64_t generated_at_admission = 0;  // of the latest one
+  double admitted_seconds = 0;          // of the first admission
+  int64_t generated_at_admission = 0;   // of the latest one
   std::optional<TokenHistory> history;  // only with penalties
   std::vector<PositionLogprobs> prompt_logprobs;
-  int64_t prompt_scored = 0;          // entries of prompt_logprobs done; survives a retract
+  int64_t prompt_scored = 0;  // entries of prompt_logprobs done; survives a retract
 
   int64_t prompt_length() const { return static_cast<int64_t>(in.prompt.size()); }
   int64_t token_count() const { return static_cast<int64_t>(tokens.size()); }

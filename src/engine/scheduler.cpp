@@ -15,16 +15,16 @@ namespace {
 constexpr double kRatioStart = 0.7;
 constexpr double kRatioFloor = kRatioStart * 0.14;
 constexpr double kRatioDecay = (kRatioStart - kRatioFloor) / 600;
-constexpr int64_t kFutureTokensMax = 4096;     // counted of one request's new tokens
-constexpr int64_t kRetractLookahead = 20;      // decode steps that a retract makes room for
+constexpr int64_t kFutureTokensMax = 4096;  // counted of one request's new tokens
+constexpr int64_t kRetractLookahead = 20;   // decode steps that a retract makes room for
 
 int64_t PagesFor(int64_t tokens) { return CeilDiv(tokens, kPageTokens); }
 
 }  // namespace
 
 int64_t SchedulerLimits::StepRows(int64_t context) const {
-  const int64_t prefill = chunk_tokens > 0 ? std::min(chunk_tokens, prefill_tokens)
-                                           : std::max(prefill_tokens, context);
+  const int64_t prefill =
+      chunk_tokens > 0 ? std::min(chunk_tokens, prefill_tokens) : std::max(prefill_tokens, context);
   return std::min(prefill, running_requests * context) + running_requests;
 }
 
@@ -127,8 +127,8 @@ void Scheduler::Release(Request& request, bool clear) {
 }
 
 // Fewest generated tokens first, then the longest prompt, then the newest: the least work is lost,
-// and whoever is furthest always goes on, so everyone ends. With `only_advanced`, of those that have
-// generated something since they were admitted.
+// and whoever is furthest always goes on, so everyone ends. With `only_advanced`, of those that
+// have generated something since they were admitted.
 Request* Scheduler::Victim(bool only_advanced) const {
   Request* victim = nullptr;
   for (const auto& r : running_) {
@@ -206,8 +206,8 @@ void Scheduler::PlanPrefill() {
   Admit();
 }
 
-// What the step's budget leaves for this request; 0: it waits. A cut at a multiple of the page keeps
-// chunks on the block grid; where the chunk itself is odd (tests), the cut is too.
+// What the step's budget leaves for this request; 0: it waits. A cut at a multiple of the page
+// keeps chunks on the block grid; where the chunk itself is odd (tests), the cut is too.
 int64_t Scheduler::ChunkFor(const Request& request) const {
   const int64_t remaining = request.remaining();
   if (remaining <= prefill_left_) return remaining;
@@ -267,8 +267,10 @@ bool Scheduler::FitsWithFutures(const Request& candidate) const {
   std::vector<Known> known;
   const auto account = [&](const Request& r, int64_t pages) {
     const int64_t left = FutureTokens(r);
-    if (r.in.sampling.ignore_eos) known.push_back({left, r.token_count(), pages});
-    else free -= std::max<int64_t>(PagesFor(r.token_count() + left) - pages, 0);
+    if (r.in.sampling.ignore_eos)
+      known.push_back({left, r.token_count(), pages});
+    else
+      free -= std::max<int64_t>(PagesFor(r.token_count() + left) - pages, 0);
   };
   for (const auto& r : running_) account(*r, static_cast<int64_t>(r->pages.size()));
   account(candidate, PagesFor(candidate.token_count()));

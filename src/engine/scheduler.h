@@ -14,9 +14,9 @@ namespace sluice {
 
 struct SchedulerLimits {
   int64_t running_requests = 1;
-  int64_t chunk_tokens = 4096;        // prompt tokens a step; <= 0: a prompt is never cut
-  int64_t prefill_tokens = 16384;     // prompt tokens a step; one uncut prompt may exceed it
-  int64_t retract_interval = 0;       // > 0: retract one request every so many steps (tests)
+  int64_t chunk_tokens = 4096;     // prompt tokens a step; <= 0: a prompt is never cut
+  int64_t prefill_tokens = 16384;  // prompt tokens a step; one uncut prompt may exceed it
+  int64_t retract_interval = 0;    // > 0: retract one request every so many steps (tests)
 
   /// Rows of the largest step, for prompts of at most `context` tokens.
   int64_t StepRows(int64_t context) const;
@@ -26,22 +26,22 @@ struct SchedulerLimits {
 struct StepItem {
   Request* request;
   int64_t token_count;
-  bool is_last;                       // reaches the last known token: its logits choose the next
+  bool is_last;  // reaches the last known token: its logits choose the next
 };
 
 struct StepPlan {
-  std::vector<StepItem> items;        // decoding requests first, then prompts
-  std::vector<Request*> too_large;    // abort these: alone, they need more pages than exist
+  std::vector<StepItem> items;      // decoding requests first, then prompts
+  std::vector<Request*> too_large;  // abort these: alone, they need more pages than exist
   int64_t decode_tokens = 0;
   int64_t prefill_tokens = 0;
   int64_t prefill_requests = 0;
   int64_t retracted = 0;
 };
 
-/// First come, first served, without bypass. Admission needs a slot, pages for every known token and
-/// an estimate of what everyone running will still write; if that estimate was too low, requests
-/// with the fewest generated tokens are retracted and wait in front of the queue, keeping their
-/// tokens. Owns the requests; allocates and frees pages and slots.
+/// First come, first served, without bypass. Admission needs a slot, pages for every known token
+/// and an estimate of what everyone running will still write; if that estimate was too low,
+/// requests with the fewest generated tokens are retracted and wait in front of the queue, keeping
+/// their tokens. Owns the requests; allocates and frees pages and slots.
 class Scheduler {
  public:
   /// The pools outlive the scheduler.
@@ -100,8 +100,8 @@ class Scheduler {
   std::deque<std::unique_ptr<Request>> waiting_;   // by key, so retracted ones are in front
   std::vector<std::unique_ptr<Request>> running_;  // in order of admission
   StepPlan plan_;
-  int64_t prefill_left_ = 0;   // of this step's budget
-  double ratio_;               // share of the allowed new tokens that requests are taken to use
+  int64_t prefill_left_ = 0;  // of this step's budget
+  double ratio_;              // share of the allowed new tokens that requests are taken to use
   int64_t steps_ = 0;
 };
 

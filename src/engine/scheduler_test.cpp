@@ -44,7 +44,8 @@ class SchedulerTest : public testing::Test {
       item.request->computed += item.token_count;
       if (!item.is_last) continue;
       if (item.request->new_tokens_max() > 0) item.request->tokens.push_back(1);
-      if (item.request->generated() >= item.request->new_tokens_max()) ended.push_back(item.request);
+      if (item.request->generated() >= item.request->new_tokens_max())
+        ended.push_back(item.request);
     }
     for (Request* request : ended) {
       ended_.push_back(request->in.key);
@@ -135,7 +136,7 @@ TEST_F(SchedulerTest, SetsAsideAShareOfWhatRunningRequestsMayStillGenerate) {
   Add(64, 64 * 20);  // 15 pages, if it uses 70 % of what it may
   Step();
   EXPECT_DOUBLE_EQ(scheduler_->new_token_ratio(), 0.7);
-  Add(64, 64 * 3);   // 4 pages
+  Add(64, 64 * 3);  // 4 pages
   EXPECT_EQ(Step().size(), 1u);
   // 300 decode steps later the estimate is 40 %: 12 pages and 3.
   for (int i = 0; i < 300; ++i) Step();
@@ -144,7 +145,7 @@ TEST_F(SchedulerTest, SetsAsideAShareOfWhatRunningRequestsMayStillGenerate) {
 
 TEST_F(SchedulerTest, KnowsWhenRequestsThatIgnoreEosEnd) {
   Make({.running_requests = 4}, 4, 4);
-  Add(60, 60, true);   // 1 page, then 2, gone after 60 tokens
+  Add(60, 60, true);  // 1 page, then 2, gone after 60 tokens
   Step();
   Add(64, 129, true);  // 1 page, then 2, 3 and 4: by then the first has gone
   EXPECT_EQ(Step().size(), 2u);
@@ -164,7 +165,7 @@ TEST_F(SchedulerTest, RetractsTheOneWithTheFewestTokensToTheFront) {
   Step();
   Step();
   Add(60, 3);
-  Add(61, 3);   // as few tokens as 2, and a longer prompt
+  Add(61, 3);  // as few tokens as 2, and a longer prompt
   Step();
   ASSERT_EQ(scheduler_->running(), 3);
   const uint64_t waiting = Add(64 * 5, 1);
@@ -241,7 +242,8 @@ TEST_F(SchedulerTest, RemovesFromQueueAndFromRunning) {
 TEST(SchedulerLimits, StepRowsCoversTheLargestStep) {
   EXPECT_EQ((SchedulerLimits{.running_requests = 8, .chunk_tokens = 512}).StepRows(4096), 520);
   EXPECT_EQ((SchedulerLimits{.running_requests = 8, .chunk_tokens = -1, .prefill_tokens = 100})
-                .StepRows(4096), 4104);
+                .StepRows(4096),
+            4104);
   EXPECT_EQ((SchedulerLimits{.running_requests = 2, .chunk_tokens = 4096}).StepRows(100), 202);
 }
 

@@ -1,4 +1,5 @@
-// A step plan laid out as the model takes it: one ragged batch and the rows whose logits are wanted.
+// A step plan laid out as the model takes it: one ragged batch and the rows whose logits are
+// wanted.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@ struct OutputRow {
   int32_t token = -1;
   RowFault fault = RowFault::kNone;
   int64_t fault_id = 0;
-  PositionLogprobs report;       // of a sampled token, if asked for
+  PositionLogprobs report;  // of a sampled token, if asked for
 };
 
 /// Reused from step to step; allocates nothing once it has seen the largest one.

@@ -34,9 +34,7 @@ CoreEvent EventWithPrompt(Request& request) {
   return event;
 }
 
-CoreFinish Abort(Status why) {
-  return {.type = CoreFinish::Type::kAbort, .error = std::move(why)};
-}
+CoreFinish Abort(Status why) { return {.type = CoreFinish::Type::kAbort, .error = std::move(why)}; }
 
 Status FaultStatus(const OutputRow& row) {
   const Request& r = *row.request;
@@ -45,8 +43,9 @@ Status FaultStatus(const OutputRow& row) {
     return Error(Code::kInvalidArgument,
                  "no token is left to choose from at position {}: min_new_tokens masks every id",
                  position);
-  return Error(Code::kNumericFault, "numeric_fault: the logit of id {} for position {} is not finite",
-               row.fault_id, position);
+  return Error(Code::kNumericFault,
+               "numeric_fault: the logit of id {} for position {} is not finite", row.fault_id,
+               position);
 }
 
 }  // namespace
@@ -70,8 +69,8 @@ Result<std::unique_ptr<StepEngine>> StepEngine::Create(const Model& model,
   TRY(KvPagePool kv, KvPagePool::Create(model.cache_layout(), options.kv_pages));
   TRY(RecurrentPool recurrent, RecurrentPool::Create(model.cache_layout(), options.state_slots));
   TRY(Buffer scratch,
-      Buffer::Allocate(
-          ScratchBytes(model, options.limits, options.context_length, team.lanes()), "scratch"));
+      Buffer::Allocate(ScratchBytes(model, options.limits, options.context_length, team.lanes()),
+                       "scratch"));
   return std::unique_ptr<StepEngine>(new StepEngine(model, options, team, machine, std::move(kv),
                                                     std::move(recurrent),
                                                     Arena(std::move(scratch))));
@@ -262,10 +261,8 @@ void StepEngine::Accept(OutputRow& output, std::vector<CoreEvent>& events) {
   if (r.history) r.history->AddGenerated(output.token);
   if (r.generated() >= r.new_tokens_max()) {
     End(&r, std::move(event), {.type = CoreFinish::Type::kLength}, events);
-  } else if (!r.in.sampling.ignore_eos &&
-             std::ranges::binary_search(r.in.stop_ids, output.token)) {
-    End(&r, std::move(event),
-        {.type = CoreFinish::Type::kStop, .matched_token = output.token},
+  } else if (!r.in.sampling.ignore_eos && std::ranges::binary_search(r.in.stop_ids, output.token)) {
+    End(&r, std::move(event), {.type = CoreFinish::Type::kStop, .matched_token = output.token},
         events);
   } else {
     events.push_back(std::move(event));

@@ -27,8 +27,8 @@ class StepReport {
   /// Before the step runs.
   void Began(const StepPlan& plan, const Scheduler& scheduler, int64_t kv_pages, double now);
   /// After it; `generated` tokens came out.
-  void Ended(const StepPlan& plan, const Scheduler& scheduler, int64_t kv_pages, int64_t state_slots,
-             int64_t generated, double now);
+  void Ended(const StepPlan& plan, const Scheduler& scheduler, int64_t kv_pages,
+             int64_t state_slots, int64_t generated, double now);
 
   StepCounters counters;
 

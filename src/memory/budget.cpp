@@ -15,7 +15,8 @@ constexpr int64_t kReducedContextMin = 1024;
 
 // bytes / unit, without limit where the unit costs nothing.
 int64_t HowMany(int64_t bytes, int64_t unit_bytes) {
-  return unit_bytes == 0 ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(bytes, 0) / unit_bytes;
+  return unit_bytes == 0 ? std::numeric_limits<int64_t>::max()
+                         : std::max<int64_t>(bytes, 0) / unit_bytes;
 }
 
 Status CheckFractions(const BudgetInput& input) {

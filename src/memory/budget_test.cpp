@@ -17,8 +17,13 @@ BudgetInput Input(uint64_t limit_mib) {
   in.static_fraction = 0.5;
   in.weight_bytes = 100 * kMiB;
   in.scratch_bytes = 10 * kMiB;
-  in.layout = {.kv_layers = 2, .kv_row_bytes = 512, .recurrent_layers = 4, .heads = 4,
-               .key_dim = 128, .value_dim = 128, .block_tokens = 64};
+  in.layout = {.kv_layers = 2,
+               .kv_row_bytes = 512,
+               .recurrent_layers = 4,
+               .heads = 4,
+               .key_dim = 128,
+               .value_dim = 128,
+               .block_tokens = 64};
   in.context_length = 4096;
   return in;
 }
@@ -91,7 +96,8 @@ TEST(PlanMemory, RefusesWithFigures) {
               HasSubstr("minus weights 100 MiB and scratch 10 MiB leaves 0 B"));
   BudgetInput in = Input(2000);
   in.max_total_tokens = 1 << 21;
-  EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("KV of 2097152 tokens (max-total-tokens)"));
+  EXPECT_THAT(PlanMemory(in).status().message(),
+              HasSubstr("KV of 2097152 tokens (max-total-tokens)"));
   in = Input(2000);
   in.max_recurrent_state_size = 100000;
   EXPECT_THAT(PlanMemory(in).status().message(), HasSubstr("for 100000 recurrent state(s)"));

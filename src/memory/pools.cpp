@@ -41,7 +41,8 @@ Result<Buffer> AllocateUnits(int64_t count, int64_t unit_bytes, const char* what
     return Error(Code::kOutOfMemory, "{}: {} of them, allowed are 0 to {}", what, count,
                  std::numeric_limits<int32_t>::max());
   uint64_t bytes;
-  if (__builtin_mul_overflow(static_cast<uint64_t>(count), static_cast<uint64_t>(unit_bytes), &bytes))
+  if (__builtin_mul_overflow(static_cast<uint64_t>(count), static_cast<uint64_t>(unit_bytes),
+                             &bytes))
     return Error(Code::kOutOfMemory, "{}: {} times {} bytes overflow", what, count, unit_bytes);
   return Buffer::Allocate(bytes, what);
 }

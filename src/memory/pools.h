@@ -24,7 +24,8 @@ class KvPagePool {
   int32_t Allocate();
   void Free(int32_t page);  // CHECKs that it was allocated
 
-  /// Zeroes a page in every layer: what a request with a numeric fault wrote must not be read again.
+  /// Zeroes a page in every layer: what a request with a numeric fault wrote must not be read
+  /// again.
   void Clear(int32_t page);
 
   /// Page 0 of a layer; page p lies p * page_stride() bytes further.
@@ -35,7 +36,7 @@ class KvPagePool {
  private:
   CacheLayout layout_;
   int64_t page_count_ = 0;
-  std::vector<int32_t> free_;       // a min-heap
+  std::vector<int32_t> free_;  // a min-heap
   std::vector<bool> allocated_;
   Buffer buffer_;
 };
@@ -53,9 +54,9 @@ class RecurrentPool {
   void Free(int32_t slot);
   void Clear(int32_t slot);  // zeroes it, as KvPagePool::Clear
 
-  float* State(int32_t slot, int64_t layer) const;   // [heads, key_dim, value_dim]
-  float* Keys(int32_t slot, int64_t layer) const;    // [heads, block_tokens, key_dim]
-  void* Values(int32_t slot, int64_t layer) const;   // [heads, block_tokens, value_dim]
+  float* State(int32_t slot, int64_t layer) const;  // [heads, key_dim, value_dim]
+  float* Keys(int32_t slot, int64_t layer) const;   // [heads, block_tokens, key_dim]
+  void* Values(int32_t slot, int64_t layer) const;  // [heads, block_tokens, value_dim]
   uint64_t bytes() const { return buffer_.size(); }
 
  private:

@@ -87,8 +87,10 @@ TEST(KvPagePool, NeverHandsOutAPageTwice) {
   for (int step = 0; step < 10000; ++step) {
     if (random.Below(2) == 0) {
       const int32_t page = pool.Allocate();
-      if (held.size() == 50) ASSERT_EQ(page, -1);
-      else ASSERT_TRUE(held.insert(page).second);
+      if (held.size() == 50)
+        ASSERT_EQ(page, -1);
+      else
+        ASSERT_TRUE(held.insert(page).second);
     } else if (!held.empty()) {
       auto at = held.begin();
       std::advance(at, random.Below(held.size()));

@@ -38,14 +38,14 @@ std::optional<YarnParams> ReadRopeScaling(FieldReader& read, int64_t max_positio
       scaling.String("rope_type", scaling.Has("type") ? scaling.String("type") : "default");
   std::optional<YarnParams> yarn;
   if (type == "yarn") {
-    yarn = YarnParams{
-        .factor = scaling.Double("factor", 1, 1e6),
-        .original_max_position = scaling.Double("original_max_position_embeddings", 1, 1e9,
-                                                static_cast<double>(max_position)),
-        .beta_fast = scaling.Double("beta_fast", 1e-6, 1e6, 32),
-        .beta_slow = scaling.Double("beta_slow", 1e-6, 1e6, 1),
-        .mscale = scaling.Double("mscale", 0, 1e3, 1),
-        .mscale_all_dim = scaling.Double("mscale_all_dim", 0, 1e3, 0)};
+    yarn =
+        YarnParams{.factor = scaling.Double("factor", 1, 1e6),
+                   .original_max_position = scaling.Double("original_max_position_embeddings", 1,
+                                                           1e9, static_cast<double>(max_position)),
+                   .beta_fast = scaling.Double("beta_fast", 1e-6, 1e6, 32),
+                   .beta_slow = scaling.Double("beta_slow", 1e-6, 1e6, 1),
+                   .mscale = scaling.Double("mscale", 0, 1e3, 1),
+                   .mscale_all_dim = scaling.Double("mscale_all_dim", 0, 1e3, 0)};
   } else if (type != "default") {
     scaling.Contradiction(scaling.Has("rope_type") ? "rope_type" : "type",
                           "this build supports only \"default\" and \"yarn\"");
@@ -64,9 +64,9 @@ void CheckLayerKinds(FieldReader& read, const BailingHybridConfig& c) {
     agrees = (full || kinds[i] == "linear_attention") && full == c.IsFullAttention(i);
   }
   if (!agrees)
-    read.Contradiction("layers_block_type",
-                       fmt::format("it contradicts layer_group_size {} with {} layers",
-                                   c.layer_group, c.layers));
+    read.Contradiction(
+        "layers_block_type",
+        fmt::format("it contradicts layer_group_size {} with {} layers", c.layer_group, c.layers));
 }
 
 void ReadSpecialIds(FieldReader& read, BailingHybridConfig& c) {
@@ -90,11 +90,12 @@ void ReadLinear(FieldReader& read, BailingHybridConfig& c, Rounding rounding) {
   if (split && c.hidden % l.heads != 0)
     read.Contradiction("num_attention_heads",
                        fmt::format("without head_dim it must divide hidden_size {}", c.hidden));
-  l.head_dim = read.Int("head_dim", 1, 4096, split ? std::max<int64_t>(c.hidden / l.heads, 1) : 128);
+  l.head_dim =
+      read.Int("head_dim", 1, 4096, split ? std::max<int64_t>(c.hidden / l.heads, 1) : 128);
   l.norm_groups = static_cast<int>(read.Int("group_norm_size", 1, kCountMax));
   if (l.width() % l.norm_groups != 0)
-    read.Contradiction("group_norm_size", fmt::format("it must divide heads * head_dim = {}",
-                                                      l.width()));
+    read.Contradiction("group_norm_size",
+                       fmt::format("it must divide heads * head_dim = {}", l.width()));
   l.eps = c.eps;
   l.qk_norm = read.Bool("use_qk_norm", true);
   l.silu = read.Bool("use_linear_silu", read.Bool("linear_silu", false));
@@ -123,11 +124,9 @@ void ReadFull(FieldReader& read, BailingHybridConfig& c, Rounding rounding) {
   f.shape.nope = read.Int("qk_nope_head_dim", 1, 4096, 128);
   f.shape.rope = read.Int("qk_rope_head_dim", 2, 4096, 64);
   f.shape.value = read.Int("v_head_dim", 1, 4096, 128);
-  if (f.shape.rope % 2 != 0)
-    read.Contradiction("qk_rope_head_dim", "allowed are even widths");
+  if (f.shape.rope % 2 != 0) read.Contradiction("qk_rope_head_dim", "allowed are even widths");
   f.latent_eps = 1e-6f;  // both published implementations build these norms with their default
-  f.rope_layout =
-      read.Bool("rope_interleave", true) ? RopeLayout::kInterleaved : RopeLayout::kNeox;
+  f.rope_layout = read.Bool("rope_interleave", true) ? RopeLayout::kInterleaved : RopeLayout::kNeox;
   f.bias_allowed = c.linear.qkv_bias_required;
   f.rounding = rounding;
   double scale = 1 / std::sqrt(static_cast<double>(f.shape.nope + f.shape.rope));
@@ -194,7 +193,7 @@ Result<BailingHybridConfig> BailingHybridConfig::Read(const JsonObject& json, Ro
   c.eps = static_cast<float>(read.Double("rms_norm_eps", 0, 1, 1e-6));
   c.tied = read.Bool("tie_word_embeddings", false);
   c.rope_base = read.Double("rope_theta", 2, 1e18, 600000.0);
-  read.Int("num_nextn_predict_layers", 0, 64, 0);    // MTP layers are left aside
+  read.Int("num_nextn_predict_layers", 0, 64, 0);  // MTP layers are left aside
   RefuseOther(read, "hidden_act", "silu");
   RefuseOther(read, "full_attention_type", "mla");
   for (const char* key : {"quantization_config", "compression_config"})
@@ -282,8 +281,10 @@ void BailingHybrid::BuildPlaces() {
       AddLatentAttentionRows(c.full, prefix + "attention.", &layer.full, places_);
     else
       AddLinearAttentionRows(c.linear, prefix + "attention.", &layer.linear, places_);
-    if (c.IsDense(i)) AddDenseFfnRows(c.ffn, prefix + "mlp.", &layer.ffn, places_);
-    else AddExpertFfnRows(c.ffn, prefix + "mlp.", &layer.ffn, places_);
+    if (c.IsDense(i))
+      AddDenseFfnRows(c.ffn, prefix + "mlp.", &layer.ffn, places_);
+    else
+      AddExpertFfnRows(c.ffn, prefix + "mlp.", &layer.ffn, places_);
   }
   places_.Vector("model.norm.weight", hidden, &norm_);
   if (!c.tied) places_.Matrix("lm_head.weight", vocab, hidden, &head_, 0, vocab);
@@ -326,17 +327,19 @@ void BailingHybrid::Forward(const Batch& batch, const CachePools& pools, View<fl
         residual, exec);
   tap("embed", -1, residual);
   RmsNorm({residual.Split(c.hidden), layers_[0].norm_in.data(), c.eps, rounding,
-           normed.Split(c.hidden)}, exec);
+           normed.Split(c.hidden)},
+          exec);
   int64_t kv_layer = 0, recurrent_layer = 0;
   for (int64_t i = 0; i < c.layers; ++i) {
     const Layer& layer = layers_[i];
     const int at = static_cast<int>(i);
     if (c.IsFullAttention(i))
-      LatentAttention({c.full, layer.full, batch, *pools.kv, kv_layer++, at, full_rope, normed,
-                       delta}, exec);
+      LatentAttention(
+          {c.full, layer.full, batch, *pools.kv, kv_layer++, at, full_rope, normed, delta}, exec);
     else
       LinearAttention({c.linear, layer.linear, batch, *pools.recurrent, recurrent_layer++, at,
-                       linear_rope, normed, delta}, exec);
+                       linear_rope, normed, delta},
+                      exec);
     tap("attn_out", i, delta);
     AddRmsNorm({residual, delta, layer.norm_post.data(), c.eps, rounding, normed}, exec);
     ExpertFfn({c.ffn, layer.ffn, c.IsDense(i), batch.tap, at, normed, delta}, exec);
@@ -351,18 +354,20 @@ void BailingHybrid::Forward(const Batch& batch, const CachePools& pools, View<fl
 
 void BailingHybrid::Logits(View<const float, 2> hidden, View<float, 2> logits, Exec& exec) const {
   const trace::Span span("lm_head");
-  Linear({.x = hidden, .weight = &head_, .rounding = Rounding::kNone,
-          .bf16_inputs = config_.linear.rounding == Rounding::kBf16, .y = logits}, exec);
+  Linear({.x = hidden,
+          .weight = &head_,
+          .rounding = Rounding::kNone,
+          .bf16_inputs = config_.linear.rounding == Rounding::kBf16,
+          .y = logits},
+         exec);
 }
 
 uint64_t BailingHybrid::ScratchBytes(int64_t rows, int64_t, int lanes) const {
   const BailingHybridConfig& c = config_;
-  const int64_t own =
-      rows * (3 * c.hidden + c.linear_rotary_dim + c.full.shape.rope) * 4 + 7 * 64;
-  return static_cast<uint64_t>(own) +
-         std::max({LinearAttentionScratchBytes(c.linear, rows),
-                   LatentAttentionScratchBytes(c.full, rows, lanes),
-                   ExpertFfnScratchBytes(c.ffn, rows)});
+  const int64_t own = rows * (3 * c.hidden + c.linear_rotary_dim + c.full.shape.rope) * 4 + 7 * 64;
+  return static_cast<uint64_t>(own) + std::max({LinearAttentionScratchBytes(c.linear, rows),
+                                                LatentAttentionScratchBytes(c.full, rows, lanes),
+                                                ExpertFfnScratchBytes(c.ffn, rows)});
 }
 
 }  // namespace sluice

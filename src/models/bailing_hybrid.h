@@ -19,15 +19,15 @@ namespace sluice {
 /// config.json as the arithmetic needs it. Names in config.json: docs/models.md.
 struct BailingHybridConfig {
   int64_t vocab_size, hidden, layers, max_position;
-  int64_t layer_group;           // every layer_group-th layer is full attention
-  int64_t first_dense;           // layers below it have a dense FFN
-  int64_t decay_offset;          // of the layer index in the decay formula: 1 or 0
+  int64_t layer_group;   // every layer_group-th layer is full attention
+  int64_t first_dense;   // layers below it have a dense FFN
+  int64_t decay_offset;  // of the layer index in the decay formula: 1 or 0
   float eps;
-  bool tied;                     // lm_head is the embedding
-  bool one_expert;               // num_experts == 1: dense FFN everywhere
+  bool tied;        // lm_head is the embedding
+  bool one_expert;  // num_experts == 1: dense FFN everywhere
   double rope_base;
   std::optional<YarnParams> yarn;
-  int64_t linear_rotary_dim;     // 0: no rope in linear attention
+  int64_t linear_rotary_dim;  // 0: no rope in linear attention
   std::vector<int32_t> eos_token_ids;
   std::string model_type;
   LinearAttentionConfig linear;
@@ -78,7 +78,7 @@ class BailingHybrid final : public Model {
   CacheLayout cache_;
   WeightPlaces places_;
   RopeFrequencies linear_rope_, full_rope_;
-  Buffer embedding_;                 // [vocab_size, hidden] bf16
+  Buffer embedding_;  // [vocab_size, hidden] bf16
   std::vector<Layer> layers_;
   std::vector<float> norm_;
   PackedBf16 head_;

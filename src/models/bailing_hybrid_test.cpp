@@ -26,7 +26,9 @@ Result<ModelDescription> Describe(std::string overrides, std::string model = kCh
 Result<BailingHybridConfig> ReadConfig(const std::string& patch, const std::string& more = "{}") {
   auto base = JsonObject::Parse(R"({"vocab_size": 96, "hidden_size": 48, "num_hidden_layers": 4,
       "num_attention_heads": 3, "layer_group_size": 2, "group_norm_size": 1, "num_experts": 8,
-      "num_experts_per_tok": 2, "n_group": 4, "topk_group": 2)" + patch + "}", "config.json");
+      "num_experts_per_tok": 2, "n_group": 4, "topk_group": 2)" +
+                                    patch + "}",
+                                "config.json");
   EXPECT_TRUE(base.ok()) << base.status().message();
   auto over = JsonObject::Parse(more, "--json-model-override-args");
   EXPECT_TRUE(over.ok()) << over.status().message();
@@ -35,8 +37,8 @@ Result<BailingHybridConfig> ReadConfig(const std::string& patch, const std::stri
 
 struct Lie {
   const char* overrides;
-  const char* param;   // the field that the error is about
-  const char* allowed; // a part of the message beyond the field's name
+  const char* param;    // the field that the error is about
+  const char* allowed;  // a part of the message beyond the field's name
 };
 
 // clang-format off
@@ -223,12 +225,13 @@ TEST(BailingHybrid, AbsentKeysHaveTheirPublishedDefaults) {
   EXPECT_TRUE(c->eos_token_ids.empty());  // the published default lies outside this vocabulary
   EXPECT_EQ(ReadConfig("", R"({"vocab_size": 157184})")->eos_token_ids,
             std::vector<int32_t>{156892});
-  EXPECT_TRUE(ReadConfig(R"(, "eos_token_id": null)", R"({"vocab_size": 157184})")
-                  ->eos_token_ids.empty());
+  EXPECT_TRUE(
+      ReadConfig(R"(, "eos_token_id": null)", R"({"vocab_size": 157184})")->eos_token_ids.empty());
 }
 
 TEST(BailingHybrid, KeysWithPrecedence) {
-  EXPECT_EQ(ReadConfig(R"(, "rotary_dim": 32, "partial_rotary_factor": 1.0)")->linear_rotary_dim, 32);
+  EXPECT_EQ(ReadConfig(R"(, "rotary_dim": 32, "partial_rotary_factor": 1.0)")->linear_rotary_dim,
+            32);
   EXPECT_EQ(ReadConfig(R"(, "partial_rotary_factor": 0.25)")->linear_rotary_dim, 32);
   EXPECT_FALSE(ReadConfig(R"(, "linear_silu": true, "use_linear_silu": false)")->linear.silu);
   EXPECT_TRUE(ReadConfig(R"(, "linear_silu": false, "use_linear_silu": true)")->linear.silu);
@@ -241,7 +244,8 @@ TEST(BailingHybrid, KeysWithPrecedence) {
       "factor": 2, "mscale_all_dim": 1.0})");
   ASSERT_TRUE(yarn.ok()) << yarn.status().message();
   EXPECT_EQ(yarn->yarn->original_max_position, 32768);
-  EXPECT_FLOAT_EQ(yarn->full.scale, static_cast<float>(std::pow(1.0693147181, 2) / std::sqrt(192.0)));
+  EXPECT_FLOAT_EQ(yarn->full.scale,
+                  static_cast<float>(std::pow(1.0693147181, 2) / std::sqrt(192.0)));
 }
 
 TEST(BailingHybrid, FullLayersEndEachGroupAndFillAnIncompleteOne) {
@@ -303,7 +307,8 @@ TEST(BailingHybrid, ACheckpointOfOtherTensorsIsRefusedWithTheirNames) {
     EXPECT_FALSE(model.ok()) << overrides;
     return model.ok() ? std::string() : model.status().message();
   };
-  EXPECT_THAT(refusal(R"({"v_head_dim": 16})"), HasSubstr("attention.kv_b_proj.weight\" is [256, 64]"));
+  EXPECT_THAT(refusal(R"({"v_head_dim": 16})"),
+              HasSubstr("attention.kv_b_proj.weight\" is [256, 64]"));
   EXPECT_THAT(refusal(R"({"use_bias": true})"), HasSubstr("attention.dense.bias [128]"));
   EXPECT_THAT(refusal(R"({"use_qkv_bias": true})"), HasSubstr("query_key_value.bias [384]"));
   EXPECT_THAT(refusal(R"({"use_qk_norm": false})"), HasSubstr("surplus"));

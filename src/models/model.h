@@ -20,13 +20,13 @@ namespace sluice {
 /// One request's share of a step: rows [row_begin, row_begin + row_count) of the batch are its
 /// positions position_begin, position_begin + 1, ...
 struct SequenceStep {
-  int32_t slot;             // in the recurrent pool
+  int32_t slot;  // in the recurrent pool
   int64_t row_begin;
-  int64_t row_count;        // >= 1
-  int64_t position_begin;   // absolute
-  int64_t prompt_length;    // positions below it came with the prompt, the others were generated;
-                            // stays the same when a retracted request is recomputed
-  const int32_t* pages;     // page table, covers every position up to the last of this step
+  int64_t row_count;       // >= 1
+  int64_t position_begin;  // absolute
+  int64_t prompt_length;   // positions below it came with the prompt, the others were generated;
+                           // stays the same when a retracted request is recomputed
+  const int32_t* pages;    // page table, covers every position up to the last of this step
 };
 
 /// Sees intermediate values, for tests: name ("attn_out", "residual", ...), layer (-1: none), rows.
@@ -34,10 +34,10 @@ using DebugTap = std::function<void(std::string_view name, int layer, View<const
 
 /// One ragged step of prefill chunks and single tokens. The order of sequences changes no bit.
 struct Batch {
-  std::span<const int32_t> tokens;            // [rows], ids in the vocabulary
-  std::span<const int32_t> positions;         // [rows], absolute
+  std::span<const int32_t> tokens;     // [rows], ids in the vocabulary
+  std::span<const int32_t> positions;  // [rows], absolute
   std::span<const SequenceStep> sequences;
-  std::span<const int32_t> output_rows;       // rows whose final hidden state is wanted
+  std::span<const int32_t> output_rows;  // rows whose final hidden state is wanted
   const DebugTap* tap = nullptr;
 };
 
@@ -53,10 +53,10 @@ struct ModelInfo {
   int64_t hidden_size = 0;
   int64_t layers = 0;
   int64_t linear_layers = 0;
-  int64_t max_position = 0;          // max_position_embeddings
-  uint64_t weight_bytes = 0;         // packed, in memory
+  int64_t max_position = 0;   // max_position_embeddings
+  uint64_t weight_bytes = 0;  // packed, in memory
   uint64_t parameters = 0;
-  uint64_t active_parameters = 0;    // touched by one token
+  uint64_t active_parameters = 0;      // touched by one token
   std::vector<int32_t> eos_token_ids;  // config.json's; generation_config.json may name more
   Rounding rounding = Rounding::kBf16;
 };

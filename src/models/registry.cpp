@@ -89,16 +89,15 @@ std::vector<std::string> SupportedArchitectures() {
 Result<ModelDescription> DescribeModel(const ModelLoadOptions& options) {
   TRY(const ModelPath path, ResolveModelPath(options.model_path));
   TRY(Blueprint blueprint, ReadBlueprint(options, path));
-  ModelDescription out{.info = blueprint.model->info(),
-                       .cache = blueprint.model->cache_layout(),
-                       .tensors = blueprint.places->rows(),
-                       .config_path = path.config_path,
-                       .directory = path.directory,
-                       .has_weights = path.has_weights,
-                       .ignore = [model = std::shared_ptr<Model>(std::move(blueprint.model)),
-                                  ignore = blueprint.ignore](std::string_view name) {
-                         return ignore(name);
-                       }};
+  ModelDescription out{
+      .info = blueprint.model->info(),
+      .cache = blueprint.model->cache_layout(),
+      .tensors = blueprint.places->rows(),
+      .config_path = path.config_path,
+      .directory = path.directory,
+      .has_weights = path.has_weights,
+      .ignore = [model = std::shared_ptr<Model>(std::move(blueprint.model)),
+                 ignore = blueprint.ignore](std::string_view name) { return ignore(name); }};
   for (WeightRow& row : out.tensors) row.place = nullptr;
   return out;
 }
@@ -128,11 +127,10 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
   LoadProgress progress("loading " + path.name, options.show_progress
                                                     ? LoadProgress::Form::kAuto
                                                     : LoadProgress::Form::kSilent);
-  RETURN_IF_ERROR(LoadWeights(*source, blueprint.places->rows(), team,
-                              {.refuse_non_finite = !dummy,
-                               .progress = [&](uint64_t done, uint64_t total) {
-                                 progress.Update(done, total);
-                               }}));
+  RETURN_IF_ERROR(LoadWeights(
+      *source, blueprint.places->rows(), team,
+      {.refuse_non_finite = !dummy,
+       .progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); }}));
   const ModelInfo& info = blueprint.model->info();
   log::Info("{}: {} parameters ({} active), {} of weights in {:.1f} s", path.name,
             FormatCount(info.parameters), FormatCount(info.active_parameters),

@@ -15,10 +15,10 @@
 namespace sluice {
 
 struct ModelLoadOptions {
-  std::string model_path;                // a directory, or a shipped geometry's name
-  std::string load_format = "auto";      // auto, safetensors, dummy
-  std::string dtype = "auto";            // auto, bfloat16, float32
-  std::string config_overrides;          // JSON object, may be empty
+  std::string model_path;            // a directory, or a shipped geometry's name
+  std::string load_format = "auto";  // auto, safetensors, dummy
+  std::string dtype = "auto";        // auto, bfloat16, float32
+  std::string config_overrides;      // JSON object, may be empty
   uint64_t dummy_seed = 42;
   MoeBackend moe_backend = MoeBackend::kAuto;
   bool show_progress = true;
@@ -35,9 +35,9 @@ struct ModelDescription {
   CacheLayout cache;
   std::vector<WeightRow> tensors;  // as the checkpoint should have them; `place` is not callable
   std::string config_path;
-  std::string directory;           // empty for a geometry
+  std::string directory;  // empty for a geometry
   bool has_weights = false;
-  IgnoreName ignore;               // tensors that are knowingly left aside
+  IgnoreName ignore;  // tensors that are knowingly left aside
 };
 Result<ModelDescription> DescribeModel(const ModelLoadOptions& options);
 

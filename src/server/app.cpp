@@ -136,8 +136,7 @@ HttpResponse App::NotReady() const {
 
 std::optional<HttpResponse> App::Precheck(const HttpRequest& head) {
   const Route* route = FindRoute(head.path);
-  if (head.method == "OPTIONS" && (route || head.path == "*"))
-    return CorsAnswer(head);
+  if (head.method == "OPTIONS" && (route || head.path == "*")) return CorsAnswer(head);
   if (!route)
     return ErrorResponse(HttpError(404, fmt::format("there is no route {}", Quoted(head.path))));
   if (!Allows(route->methods, head.method)) {
@@ -152,9 +151,8 @@ std::optional<HttpResponse> App::Precheck(const HttpRequest& head) {
         fmt::format("Content-Encoding {} is not supported: send plain JSON", Quoted(coding))));
   if (head.method == "POST" && head.path.starts_with("/v1/") &&
       !IsJsonMediaType(head.Field("Content-Type")))
-    return ErrorResponse(UnsupportedMedia(
-        fmt::format("Content-Type must be application/json, found {}",
-                    Quoted(head.Field("Content-Type")))));
+    return ErrorResponse(UnsupportedMedia(fmt::format(
+        "Content-Type must be application/json, found {}", Quoted(head.Field("Content-Type")))));
   const Phase phase = phase_;
   const bool loading = phase == Phase::kStarting;
   const bool admits = phase == Phase::kReady || phase == Phase::kDraining;
@@ -168,9 +166,9 @@ void App::Handle(std::shared_ptr<Exchange> exchange) {
   if (route.where == Route::kInline) return Guarded(route, exchange);
   if (workers_.TryPost([this, &route, exchange] { Guarded(route, exchange); })) return;
   metrics_.CountRejection("workers");
-  exchange->Respond(ErrorResponse(ToApiError(
-      Error(Code::kQueueFull, "The request queue is full: {} requests wait to be parsed",
-            options_.worker_jobs_max))));
+  exchange->Respond(ErrorResponse(
+      ToApiError(Error(Code::kQueueFull, "The request queue is full: {} requests wait to be parsed",
+                       options_.worker_jobs_max))));
 }
 
 void App::Guarded(const Route& route, const ExchangePtr& exchange) {

@@ -19,15 +19,15 @@ namespace sluice {
 enum class Phase { kStarting, kWarming, kReady, kDraining, kStopping };
 
 struct AppOptions {
-  std::string served_model_name;     // empty: the model's path
+  std::string served_model_name;  // empty: the model's path
   bool sampling_defaults_from_model = true;
-  std::string flags_json = "{}";     // the launch flags, for /get_server_info
+  std::string flags_json = "{}";  // the launch flags, for /get_server_info
   std::string metrics_prefix = "sglang:";
   std::string preferred_sampling_params_json;  // as given, or empty
   int worker_threads = 2;
   size_t worker_jobs_max = 1024;
   double health_timeout_seconds = 20;
-  ApiConfig api;                     // settings; what depends on the model is filled in later
+  ApiConfig api;  // settings; what depends on the model is filled in later
 };
 
 class App final : public HttpHandler {
@@ -54,7 +54,7 @@ class App final : public HttpHandler {
   using ExchangePtr = std::shared_ptr<Exchange>;
   struct Route {
     std::string_view path;
-    std::string_view methods;      // "GET", "POST", "POST PUT", ...; GET includes HEAD
+    std::string_view methods;  // "GET", "POST", "POST PUT", ...; GET includes HEAD
     void (App::*run)(const ExchangePtr&);
     enum Where { kInline, kWorker } where;
     enum Needs { kNothing, kModel, kAdmission } needs;
@@ -95,12 +95,12 @@ class App final : public HttpHandler {
   Metrics metrics_;
   const int64_t created_;
   std::atomic<Phase> phase_{Phase::kStarting};
-  Engine* engine_ = nullptr;              // set before the phase leaves kStarting
+  Engine* engine_ = nullptr;  // set before the phase leaves kStarting
   const TextService* text_ = nullptr;
   std::mutex health_mutex_;
   std::vector<ExchangePtr> health_waiting_;  // answered together by one probe
   WorkPool health_worker_;
-  WorkPool workers_;                      // last: it stops first
+  WorkPool workers_;  // last: it stops first
 };
 
 }  // namespace sluice

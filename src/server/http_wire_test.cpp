@@ -37,18 +37,32 @@ struct Smuggle {
 
 // What follows each message must never be taken for a second request.
 const Smuggle kSmuggles[] = {
-    {"CL and TE", "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-    {"CL 0 and TE", "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
-    {"two CL", "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\n", 400},
+    {"CL and TE",
+     "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: "
+     "chunked\r\n\r\n0\r\n\r\n",
+     400},
+    {"CL 0 and TE",
+     "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nTransfer-Encoding: "
+     "chunked\r\n\r\n0\r\n\r\n",
+     400},
+    {"two CL",
+     "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\n", 400},
     {"TE gzip", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501},
-    {"TE xchunked", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 501},
+    {"TE xchunked", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+     501},
     {"TE in 1.0", "POST /generate HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
     {"bare LF", "POST /generate HTTP/1.1\nHost: a\n\n", 400},
     {"fold", "POST /generate HTTP/1.1\r\nHost: a\r\nX: a\r\n Content-Length: 5\r\n\r\n", 400},
-    {"space colon", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n", 400},
-    {"signed chunk", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n", 400},
-    {"chunk overflow", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n", 400},
-    {"LF in extension", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;a\nb\r\n\r\n", 400},
+    {"space colon", "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+     400},
+    {"signed chunk",
+     "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+0\r\n\r\n", 400},
+    {"chunk overflow",
+     "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+     "chunked\r\n\r\n10000000000000000\r\n\r\n",
+     400},
+    {"LF in extension",
+     "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;a\nb\r\n\r\n", 400},
     {"no host", "POST /generate HTTP/1.1\r\n\r\n", 400},
     {"long line", "GET /" + std::string(10000, 'a') + " HTTP/1.1\r\nHost: a\r\n\r\n", 414},
     {"huge field", "GET / HTTP/1.1\r\nHost: a\r\nX: " + std::string(40000, 'a') + "\r\n\r\n", 431},
@@ -115,8 +129,9 @@ TEST(HttpWire, ClosesAfterAThousandRequests) {
 TEST(HttpWire, ReadsChunkedBodiesAndExpectations) {
   TestServer server;
   SocketClient client(server.port());
-  client.Send("POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
-              "Expect: 100-continue\r\nConnection: close\r\n\r\n");
+  client.Send(
+      "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+      "Expect: 100-continue\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(client.ReadUntil("\r\n\r\n"), StartsWith("HTTP/1.1 100 Continue\r\n\r\n"));
   client.Send("8\r\n{\"text\":\r\n");
   client.Send("4;x=y\r\n\"a\"}\r\n0\r\nTrailer: x\r\n\r\n");
@@ -131,8 +146,9 @@ TEST(HttpWire, RefusesABodyThatIsTooLargeBeforeItIsSent) {
   EXPECT_EQ(server.Post("/generate", std::string(1001, ' ')).status, 413);
   EXPECT_EQ(server.Post("/generate", std::string(1000, ' ')).status, 400);  // read: no JSON in it
   SocketClient client(server.port());
-  client.Send("POST /generate HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
-              "Content-Length: 99999999999\r\n\r\n");
+  client.Send(
+      "POST /generate HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+      "Content-Length: 99999999999\r\n\r\n");
   std::string bytes = client.ReadAll();
   EXPECT_EQ(TakeResponse(bytes).status, 413);
 }
@@ -143,8 +159,9 @@ TEST(HttpWire, EndsSlowHeadsAndBodiesAtAnAbsoluteDeadline) {
   options.limits.body_seconds_base = 0.3;
   options.limits.keep_alive_seconds = 0.3;
   TestServer server(options);
-  for (const char* start : {"GET / HT", "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
-                            "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1"}) {
+  for (const char* start :
+       {"GET / HT", "POST /generate HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{",
+        "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1"}) {
     SocketClient client(server.port());
     client.Send(start);
     const double begin = MonotonicSeconds();
@@ -197,7 +214,8 @@ TEST(HttpWire, ServesHttp10WithoutChunks) {
   TestServer server;
   SocketClient client(server.port());
   const std::string body = R"({"text":"hi","stream":true,"sampling_params":{"max_new_tokens":2}})";
-  client.Send(fmt::format("POST /generate HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+  client.Send(
+      fmt::format("POST /generate HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
   const std::string bytes = client.ReadAll();
   EXPECT_TRUE(client.closed_by_peer());
   EXPECT_THAT(bytes, Not(HasSubstr("chunked")));
@@ -263,8 +281,10 @@ TEST(HttpWire, MergesFramesForASlowReaderAndLosesNothing) {
   SocketClient client(server.port());
   client.SetReceiveBuffer(4096);
   const std::string body = R"({"prompt":"hi","stream":true,"max_tokens":3000})";
-  client.Send(fmt::format("POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: "
-                          "application/json\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+  client.Send(
+      fmt::format("POST /v1/completions HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: "
+                  "application/json\r\nContent-Length: {}\r\n\r\n{}",
+                  body.size(), body));
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   std::string bytes = client.ReadAll(10);
   const SimpleResponse response = TakeResponse(bytes);

@@ -36,7 +36,10 @@ const char* BoolLabel(bool value) { return value ? "true" : "false"; }
 
 struct Metrics::Impl {
   explicit Impl(const MetricsOptions& options) : prefix(options.prefix) {
-    labels = {{"model_name", options.model_name}, {"engine_type", "unified"}, {"tp_rank", "0"}, {"pp_rank", "0"}};
+    labels = {{"model_name", options.model_name},
+              {"engine_type", "unified"},
+              {"tp_rank", "0"},
+              {"pp_rank", "0"}};
   }
 
   prom::Family<prom::Counter>& CounterFamily(const std::string& name, const std::string& help) {
@@ -49,10 +52,21 @@ struct Metrics::Impl {
   prom::Histogram& Histogram(const std::string& name, const std::string& help,
                              const prom::Histogram::BucketBoundaries& bounds,
                              const prom::Labels& more = {}) {
-    return prom::BuildHistogram().Name(prefix + name).Help(help).Labels(labels).Register(registry).Add(more, bounds);
+    return prom::BuildHistogram()
+        .Name(prefix + name)
+        .Help(help)
+        .Labels(labels)
+        .Register(registry)
+        .Add(more, bounds);
   }
   void Gauge(const std::string& name, const std::string& help, double value) {
-    prom::BuildGauge().Name(prefix + name).Help(help).Labels(labels).Register(registry).Add({}).Set(value);
+    prom::BuildGauge()
+        .Name(prefix + name)
+        .Help(help)
+        .Labels(labels)
+        .Register(registry)
+        .Add({})
+        .Set(value);
   }
   void Raise(prom::Counter& counter, double value) {  // counters only grow
     counter.Increment(std::max(0.0, value - counter.Value()));
@@ -90,11 +104,13 @@ Metrics::Metrics(const MetricsOptions& options) : impl_(std::make_unique<Impl>(o
                                {{"cache_source", "device"}});
   m.aborted = &m.Counter("num_aborted_requests_total", "Requests that were aborted.");
   m.retracted = &m.Counter("num_retracted_requests_total", "Requests that yielded their memory.");
-  m.disconnects = &m.Counter("x_client_disconnects_total", "Clients that went away before the end.");
+  m.disconnects =
+      &m.Counter("x_client_disconnects_total", "Clients that went away before the end.");
   m.inband_errors = &m.Counter("x_inband_errors_total", "Errors sent inside a stream.");
   m.gap = &m.Histogram("inter_token_latency_seconds", "Gap before a token.", kGapBuckets);
   m.end_to_end = &m.Histogram("e2e_request_latency_seconds", "Whole requests.", kEndToEndBuckets);
-  m.queue = &m.Histogram("queue_time_seconds", "From submission to first admission.", kFirstTokenBuckets);
+  m.queue =
+      &m.Histogram("queue_time_seconds", "From submission to first admission.", kFirstTokenBuckets);
   m.prompt_lengths = &m.Histogram("prompt_tokens_histogram", "Prompt lengths.", PowersOfTwo());
   m.answer_lengths = &m.Histogram("generation_tokens_histogram", "Answer lengths.", PowersOfTwo());
 }
@@ -105,8 +121,9 @@ void Metrics::CountHttp(std::string_view route, int status) {
   const std::lock_guard lock(impl_->mutex);
   prom::Counter*& counter = impl_->http_counters[{std::string(route), status}];
   if (!counter)
-    counter = &impl_->Counter("x_http_requests_total", "Answered HTTP requests (499: the client left).",
-                              {{"route", std::string(route)}, {"code", std::to_string(status)}});
+    counter =
+        &impl_->Counter("x_http_requests_total", "Answered HTTP requests (499: the client left).",
+                        {{"route", std::string(route)}, {"code", std::to_string(status)}});
   counter->Increment();
 }
 
@@ -116,8 +133,9 @@ void Metrics::CountRequests(int64_t count, bool is_streaming) {
 void Metrics::CountDisconnect() { impl_->disconnects->Increment(); }
 void Metrics::CountInbandError() { impl_->inband_errors->Increment(); }
 void Metrics::CountRejection(std::string_view reason) {
-  impl_->Counter("x_queue_rejections_total", "Requests refused because a queue was full.",
-                 {{"reason", std::string(reason)}})
+  impl_
+      ->Counter("x_queue_rejections_total", "Requests refused because a queue was full.",
+                {{"reason", std::string(reason)}})
       .Increment();
 }
 
@@ -172,7 +190,8 @@ void Metrics::Impl::SetStats(const EngineStats& stats) {
 
 void Metrics::Impl::SetInfo(const EngineInfo& info) {
   constexpr double kGigabyte = 1024.0 * 1024.0 * 1024.0;
-  Gauge("max_total_num_tokens", "KV capacity in tokens.", static_cast<double>(info.max_total_tokens));
+  Gauge("max_total_num_tokens", "KV capacity in tokens.",
+        static_cast<double>(info.max_total_tokens));
   Gauge("context_len", "Context length.", static_cast<double>(info.context_length));
   Gauge("page_size", "Tokens a KV page.", static_cast<double>(info.page_size));
   Gauge("num_pages", "KV pages.",

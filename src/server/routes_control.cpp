@@ -45,8 +45,8 @@ void App::HealthGenerate(const ExchangePtr& exchange) {
     const std::lock_guard lock(health_mutex_);
     health_waiting_.push_back(exchange);
   }
-  // One probe answers everyone who waits: a flood of checks costs one token at a time. If the queue is
-  // full, the probe in it has not begun and will answer this one, too.
+  // One probe answers everyone who waits: a flood of checks costs one token at a time. If the queue
+  // is full, the probe in it has not begun and will answer this one, too.
   health_worker_.TryPost([this] {
     std::vector<ExchangePtr> waiting;
     {

@@ -16,7 +16,8 @@
 namespace sluice {
 namespace {
 
-Result<CallRequest> ReadRequest(Api api, const boost::json::value& document, const ApiConfig& config) {
+Result<CallRequest> ReadRequest(Api api, const boost::json::value& document,
+                                const ApiConfig& config) {
   switch (api) {
     case Api::kNative: return ReadGenerateRequest(document, config);
     case Api::kCompletion: return ReadCompletionRequest(document, config);

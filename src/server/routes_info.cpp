@@ -65,8 +65,9 @@ void App::ModelInfo(const ExchangePtr& exchange) {
   json.BeginObject().Key("model_path").String(info.model_path);
   json.Key("tokenizer_path").String(info.tokenizer_path).Key("is_generation").Bool(true);
   json.Key("preferred_sampling_params");
-  options_.preferred_sampling_params_json.empty() ? json.Null()
-                                                  : json.String(options_.preferred_sampling_params_json);
+  options_.preferred_sampling_params_json.empty()
+      ? json.Null()
+      : json.String(options_.preferred_sampling_params_json);
   json.Key("weight_version").String("default").Key("has_image_understanding").Bool(false);
   json.Key("has_audio_understanding").Bool(false).Key("model_type").String(info.model_type);
   json.Key("architectures").BeginArray().String(info.architecture).EndArray();

@@ -119,7 +119,8 @@ TEST(Routes, ChatStreamsRoleTextEndAndUsage) {
 TEST(Routes, NoFrameLacksChoicesUnlessUsageWasAskedFor) {
   TestServer server;
   for (const char* path : {"/v1/chat/completions", "/v1/completions"}) {
-    const SimpleResponse response = server.Post(path, R"({"messages": [{"role":"user","content":"x"}],
+    const SimpleResponse response =
+        server.Post(path, R"({"messages": [{"role":"user","content":"x"}],
         "prompt": "x", "max_tokens": 2, "stream": true})");
     for (const json::value& frame : Frames(response.body)) {
       EXPECT_EQ(frame.at("choices").as_array().size(), 1u);
@@ -203,8 +204,10 @@ TEST(Routes, NativeStreamIsCumulativeOrIncremental) {
     TestServerOptions options;
     options.api.incremental_streaming = incremental;
     TestServer server(options);
-    const auto frames = Frames(server.Post("/generate", R"({"text": "x", "stream": true,
-        "sampling_params": {"max_new_tokens": 5}})").body);
+    const auto frames = Frames(server
+                                   .Post("/generate", R"({"text": "x", "stream": true,
+        "sampling_params": {"max_new_tokens": 5}})")
+                                   .body);
     std::string text;
     for (const json::value& frame : frames)
       text = incremental ? text + Str(frame.at("text")) : Str(frame.at("text"));
@@ -236,8 +239,10 @@ TEST(Routes, NativeBatchesAnswerInOrderAndStreamsCarryAnIndex) {
 
 TEST(Routes, AStreamInterval) {
   TestServer server;
-  const auto frames = Frames(server.Post("/generate", R"({"text": "x", "stream": true,
-      "sampling_params": {"max_new_tokens": 9, "stream_interval": 4}})").body);
+  const auto frames = Frames(server
+                                 .Post("/generate", R"({"text": "x", "stream": true,
+      "sampling_params": {"max_new_tokens": 9, "stream_interval": 4}})")
+                                 .body);
   EXPECT_EQ(frames.size(), 3u);  // the first token, four more, the last four with the end
 }
 
@@ -249,7 +254,8 @@ TEST(Routes, AnErrorBeforeTheFirstTokenHasARealStatus) {
       server.engine().InjectFault(fault, Status(Code::kQueueFull, "The request queue is full."));
       const SimpleResponse response = server.Post(
           "/v1/chat/completions", fmt::format(R"({{"messages": [{{"role":"user","content":"x"}}],
-          "n": 3, "stream": {}}})", stream));
+          "n": 3, "stream": {}}})",
+                                              stream));
       EXPECT_EQ(response.status, 429) << response.body;
       EXPECT_EQ(response.fields.at("retry-after"), "1");
       EXPECT_EQ(json::parse(response.body), json::parse(R"({"error":
@@ -263,7 +269,8 @@ TEST(Routes, AnErrorBeforeTheFirstTokenHasARealStatus) {
 TEST(Routes, AnErrorInsideAStreamIsAFrameBeforeTheEnd) {
   TestServer server;
   server.engine().InjectFault(FakeEngine::Fault::kThirdToken, Status(Code::kNumericFault, "NaN"));
-  const SimpleResponse response = server.Post("/v1/completions", R"({"prompt": "x", "stream": true})");
+  const SimpleResponse response =
+      server.Post("/v1/completions", R"({"prompt": "x", "stream": true})");
   EXPECT_EQ(response.status, 200);
   const auto frames = Frames(response.body);
   EXPECT_EQ(frames.back(), json::parse(R"({"error": {"message": "NaN",
@@ -277,9 +284,12 @@ TEST(Routes, AbortsByIdAndByBatch) {
   TestServer server(options);
   const auto run = [&](const char* rid) {
     return std::thread([&server, rid] {
-      const auto response = server.Post("/generate", fmt::format(R"({{"text": ["x","y"], "rid": "{}",
-          "sampling_params": {{"max_new_tokens": 4000}}}})", rid));
-      EXPECT_EQ(json::parse(response.body).at(0).at("meta_info").at("finish_reason").at("type"), "abort");
+      const auto response =
+          server.Post("/generate", fmt::format(R"({{"text": ["x","y"], "rid": "{}",
+          "sampling_params": {{"max_new_tokens": 4000}}}})",
+                                               rid));
+      EXPECT_EQ(json::parse(response.body).at(0).at("meta_info").at("finish_reason").at("type"),
+                "abort");
     });
   };
   std::thread one = run("job1"), ten = run("job10");
@@ -299,7 +309,8 @@ TEST(Routes, RefusesADuplicateIdAndLeavesItsOwnerAlone) {
   options.step_seconds = 0.002;
   TestServer server(options);
   std::thread first([&] {
-    server.Post("/generate", R"({"text": "x", "rid": "a", "sampling_params": {"max_new_tokens": 4000}})");
+    server.Post("/generate",
+                R"({"text": "x", "rid": "a", "sampling_params": {"max_new_tokens": 4000}})");
   });
   while (server.engine().live() < 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const SimpleResponse second = server.Post("/generate", R"({"text": "x", "rid": "a"})");
@@ -323,8 +334,13 @@ TEST(Routes, ChecksLengthsWithBothCounts) {
   EXPECT_EQ(json::parse(response.body).at("error").at("code"), "context_length_exceeded");
   response = server.Post("/v1/completions", R"({"prompt": "abc", "max_tokens": 4093})");
   EXPECT_EQ(response.status, 400);
-  EXPECT_THAT(response.body, HasSubstr("Requested token count exceeds the model's maximum context length of 4096 tokens."));
-  EXPECT_EQ(server.Post("/v1/completions", R"({"prompt": "abc", "max_tokens": 4092, "stop": "z"})").status, 200);
+  EXPECT_THAT(
+      response.body,
+      HasSubstr(
+          "Requested token count exceeds the model's maximum context length of 4096 tokens."));
+  EXPECT_EQ(server.Post("/v1/completions", R"({"prompt": "abc", "max_tokens": 4092, "stop": "z"})")
+                .status,
+            200);
   response = server.Post("/generate", R"({"input_ids": [300]})");
   EXPECT_THAT(response.body, HasSubstr("token id 300 is outside the vocabulary [0, 300)"));
   EXPECT_EQ(server.Post("/generate", R"({"text": ""})").status, 400);
@@ -335,7 +351,8 @@ TEST(Routes, ServesIdsOnlyWithoutATokenizer) {
   options.with_text = false;
   TestServer server(options);
   const json::value answer = json::parse(
-      server.Post("/generate", R"({"input_ids": [5], "sampling_params": {"max_new_tokens": 2}})").body);
+      server.Post("/generate", R"({"input_ids": [5], "sampling_params": {"max_new_tokens": 2}})")
+          .body);
   EXPECT_EQ(answer.at("output_ids"), json::parse("[97,98]"));
   EXPECT_FALSE(answer.as_object().contains("text"));
   for (const auto& [path, body] : std::map<std::string, std::string>{
@@ -372,7 +389,8 @@ TEST(Routes, ModelsAreNamesAndNeverFiles) {
     EXPECT_EQ(response.status, 404) << name;
     EXPECT_EQ(json::parse(response.body).at("error").at("code"), "model_not_found") << name;
   }
-  const SimpleResponse strict = server.Post("/v1/completions", R"({"model": "/etc/passwd", "prompt": "x"})");
+  const SimpleResponse strict =
+      server.Post("/v1/completions", R"({"model": "/etc/passwd", "prompt": "x"})");
   EXPECT_EQ(strict.status, 404);
   EXPECT_EQ(json::parse(strict.body).at("error").at("code"), "model_not_found");
 }
@@ -380,8 +398,9 @@ TEST(Routes, ModelsAreNamesAndNeverFiles) {
 TEST(Routes, RefusesOtherMediaAndCodings) {
   TestServer server;
   SocketClient client(server.port());
-  client.Send("POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
-              "Content-Length: 2\r\n\r\n{}");
+  client.Send(
+      "POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
+      "Content-Length: 2\r\n\r\n{}");
   std::string bytes = client.ReadAll();
   const SimpleResponse response = TakeResponse(bytes);
   EXPECT_EQ(response.status, 400);
@@ -424,7 +443,8 @@ TEST(Routes, InfoRoutesAreCleanJson) {
   EXPECT_EQ(json::parse(server.Get("/get_load").body).at(0).at("dp_rank"), 0);
   EXPECT_EQ(json::parse(server.Post("/tokenize", R"({"prompt": "hi"})").body),
             json::parse(R"({"tokens":[104,105],"count":2,"max_model_len":4096})"));
-  EXPECT_EQ(json::parse(server.Post("/detokenize", R"({"tokens": [104,105]})").body).at("text"), "hi");
+  EXPECT_EQ(json::parse(server.Post("/detokenize", R"({"tokens": [104,105]})").body).at("text"),
+            "hi");
   EXPECT_EQ(server.Post("/detokenize", R"({"tokens": [-1]})").status, 400);
 }
 
@@ -434,11 +454,12 @@ TEST(Routes, MetricsCountRequestsRoutesAndTokens) {
   server.Get("/nothing");
   const std::string text = server.Get("/metrics").body;
   EXPECT_THAT(text, HasSubstr("# TYPE sglang:time_to_first_token_seconds histogram"));
-  for (const char* name : {"sglang:num_running_reqs{", "sglang:token_usage{", "sglang:num_queue_reqs{",
-                           "sglang:inter_token_latency_seconds_count{"})
+  for (const char* name : {"sglang:num_running_reqs{", "sglang:token_usage{",
+                           "sglang:num_queue_reqs{", "sglang:inter_token_latency_seconds_count{"})
     EXPECT_THAT(text, HasSubstr(name));
   EXPECT_THAT(text, ::testing::ContainsRegex("generation_tokens_total.*is_streaming=.false.*} 5"));
-  EXPECT_THAT(text, ::testing::ContainsRegex("x_http_requests_total.*code=.404.*route=.unknown.*} 1"));
+  EXPECT_THAT(text,
+              ::testing::ContainsRegex("x_http_requests_total.*code=.404.*route=.unknown.*} 1"));
 }
 
 }  // namespace

@@ -89,7 +89,8 @@ Status WarmUp(Engine& engine, const TextService* text) {
 }
 
 /// Waits until nothing is in flight; false if `stop` got a second signal or time ran out first.
-bool WaitIdle(const App& app, const HttpServer& http, StopRequest& stop, std::optional<double> seconds) {
+bool WaitIdle(const App& app, const HttpServer& http, StopRequest& stop,
+              std::optional<double> seconds) {
   const double begin = MonotonicSeconds();
   while (http.active_requests() > 0 || app.pending_jobs() > 0) {
     if (seconds && MonotonicSeconds() - begin > *seconds) return false;
@@ -116,7 +117,8 @@ void Drain(const ServerOptions& options, App& app, HttpServer& http, Engine& eng
   log::Warning("aborting {} requests in flight", http.active_requests());
   const double begin = MonotonicSeconds();
   while (http.active_requests() > 0 && MonotonicSeconds() - begin < kAbortSeconds) {
-    for (const std::string& id : engine.LiveRequests()) engine.Cancel(id, "the server is shutting down");
+    for (const std::string& id : engine.LiveRequests())
+      engine.Cancel(id, "the server is shutting down");
     std::this_thread::sleep_for(kDrainPoll);
   }
 }

@@ -12,20 +12,20 @@ struct ServerOptions {
   HttpServerOptions http;
   AppOptions app;
   bool warm_up = true;
-  double drain_seconds = 5;              // after SIGTERM: unready, but still admitting
+  double drain_seconds = 5;                     // after SIGTERM: unready, but still admitting
   std::optional<double> drain_timeout_seconds;  // for what is in flight; none: as long as it takes
 };
 
 /// Exit statuses of RunServer.
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitFailed = 1;   // while serving
-inline constexpr int kExitUsage = 2;    // at start-up: flags, files, port
+inline constexpr int kExitFailed = 1;  // while serving
+inline constexpr int kExitUsage = 2;   // at start-up: flags, files, port
 
 /// Serves until a signal says otherwise. Errors at start-up go to standard error in one line.
 /// The address and the line `The server is fired up and ready to roll!` go to standard output.
 ///
-/// SIGTERM: /readyz and /health say 503 at once; after `drain_seconds` new requests are refused; what
-/// runs is finished. SIGINT skips the wait. A second signal ends what runs with an error.
+/// SIGTERM: /readyz and /health say 503 at once; after `drain_seconds` new requests are refused;
+/// what runs is finished. SIGINT skips the wait. A second signal ends what runs with an error.
 /// PrepareSignals must have been called.
 int RunServer(const ServerOptions& options, const EngineOptions& engine_options);
 

@@ -6,7 +6,8 @@
 
 namespace sluice {
 
-/// Blocks SIGTERM and SIGINT and ignores SIGPIPE. For the main thread, before any other thread starts.
+/// Blocks SIGTERM and SIGINT and ignores SIGPIPE. For the main thread, before any other thread
+/// starts.
 void PrepareSignals();
 
 /// Calls `on_signal` with the signal's number, on its own thread.

@@ -54,8 +54,7 @@ inline float ToFloat(Bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 1
 /// Round to nearest, ties to even; NaN stays NaN (quiet).
 inline Bf16 ToBf16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u)
-    return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return {static_cast<uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
 }
 

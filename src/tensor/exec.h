@@ -21,7 +21,7 @@ struct Exec {
 template <class Args>
 struct Variant {
   const char* name;
-  uint32_t needs;                     // Feature bits
+  uint32_t needs;  // Feature bits
   void (*run)(const Args&, Exec&);
 };
 

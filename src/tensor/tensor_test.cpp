@@ -14,8 +14,8 @@ namespace {
 
 TEST(Bf16, RoundsToNearestEvenAndKeepsSpecialValues) {
   EXPECT_EQ(ToBf16(1.0f).bits, 0x3F80);
-  EXPECT_EQ(ToBf16(1.0f + 0x1.0p-8f).bits, 0x3F80);            // tie goes to even
-  EXPECT_EQ(ToBf16(1.0f + 0x1.8p-7f).bits, 0x3F82);            // tie goes to even, upwards
+  EXPECT_EQ(ToBf16(1.0f + 0x1.0p-8f).bits, 0x3F80);  // tie goes to even
+  EXPECT_EQ(ToBf16(1.0f + 0x1.8p-7f).bits, 0x3F82);  // tie goes to even, upwards
   EXPECT_EQ(ToBf16(1.0f + 0x1.01p-8f).bits, 0x3F81);
   EXPECT_TRUE(std::isinf(RoundToBf16(std::numeric_limits<float>::max())));
   EXPECT_TRUE(std::isnan(RoundToBf16(std::numeric_limits<float>::quiet_NaN())));

@@ -15,18 +15,12 @@ using boost::json::value;
 /// What the JSON kind is called in messages.
 std::string_view KindName(const value& json) {
   switch (json.kind()) {
-    case boost::json::kind::null:
-      return "null";
-    case boost::json::kind::bool_:
-      return "a boolean";
-    case boost::json::kind::string:
-      return "a string";
-    case boost::json::kind::array:
-      return "a list";
-    case boost::json::kind::object:
-      return "an object";
-    default:
-      return "a number";
+    case boost::json::kind::null: return "null";
+    case boost::json::kind::bool_: return "a boolean";
+    case boost::json::kind::string: return "a string";
+    case boost::json::kind::array: return "a list";
+    case boost::json::kind::object: return "an object";
+    default: return "a number";
   }
 }
 

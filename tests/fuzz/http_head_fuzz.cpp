@@ -1,5 +1,5 @@
-// Arbitrary bytes as a request head and a chunked body: fed whole and byte by byte the answers agree,
-// and what our scanner accepts Beast accepts as well, with the same end.
+// Arbitrary bytes as a request head and a chunked body: fed whole and byte by byte the answers
+// agree, and what our scanner accepts Beast accepts as well, with the same end.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

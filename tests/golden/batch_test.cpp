@@ -37,11 +37,10 @@ std::vector<int32_t> RandomTokens(uint64_t seed, int64_t count, int64_t vocab) {
 
 // A prompt and an answer, fed as the engine would: the prompt in chunks, the answer token by token.
 std::vector<std::vector<float>> RunRequest(ModelRunner& runner, const std::vector<int32_t>& prompt,
-                                    const std::vector<int32_t>& answer, int64_t chunk) {
+                                           const std::vector<int32_t>& answer, int64_t chunk) {
   const int sequence = runner.Start(static_cast<int64_t>(prompt.size()));
   auto rows = runner.Feed(sequence, prompt, chunk);
-  for (const int32_t token : answer)
-    rows.push_back(runner.Step({{sequence, {token}}})[0]);
+  for (const int32_t token : answer) rows.push_back(runner.Step({{sequence, {token}}})[0]);
   return rows;
 }
 
@@ -93,8 +92,8 @@ TEST_P(Exactness, ABatchOfSixteenMixedRequestsChangesNoBit) {
       if (random.Below(4) == 0) continue;  // sits this step out
       std::vector<int32_t> tokens;
       if (done < prompt_length) {
-        const int64_t count = std::min<int64_t>({1 + static_cast<int64_t>(random.Below(100)),
-                                                 prompt_length - done, budget});
+        const int64_t count = std::min<int64_t>(
+            {1 + static_cast<int64_t>(random.Below(100)), prompt_length - done, budget});
         tokens.assign(prompts[r].begin() + done, prompts[r].begin() + done + count);
       } else {
         tokens = {answers[r][done - prompt_length]};
@@ -134,22 +133,21 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, Exactness, testing::Values("bfloat16", "float32
 
 // Other members of the family: what config.json may say, on random weights.
 TEST(Variants, EverySwitchLoadsRunsAndKeepsChunksExact) {
-  for (const char* overrides : {
-           R"({"linear_silu": true})",
-           R"({"linear_rope": false, "use_qk_norm": false})",
-           R"({"q_lora_rank": null, "rope_interleave": false})",
-           R"({"tie_word_embeddings": true, "first_k_dense_replace": 0})",
-           R"({"use_qkv_bias": true, "use_bias": true})",
-           R"({"num_hidden_layers": 5, "layer_group_size": 3})",
-           R"({"num_attention_heads": 3, "num_key_value_heads": 3, "group_norm_size": 3})",
-           R"({"num_experts": 1, "num_shared_experts": 0})",
-           R"({"num_shared_experts": 0, "n_group": 0, "topk_group": 0})",
-           R"({"num_shared_experts": 2, "score_function": "softmax",
+  for (const char* overrides :
+       {R"({"linear_silu": true})", R"({"linear_rope": false, "use_qk_norm": false})",
+        R"({"q_lora_rank": null, "rope_interleave": false})",
+        R"({"tie_word_embeddings": true, "first_k_dense_replace": 0})",
+        R"({"use_qkv_bias": true, "use_bias": true})",
+        R"({"num_hidden_layers": 5, "layer_group_size": 3})",
+        R"({"num_attention_heads": 3, "num_key_value_heads": 3, "group_norm_size": 3})",
+        R"({"num_experts": 1, "num_shared_experts": 0})",
+        R"({"num_shared_experts": 0, "n_group": 0, "topk_group": 0})",
+        R"({"num_shared_experts": 2, "score_function": "softmax",
                "moe_router_enable_expert_bias": false})",
-           R"({"linear_decay_layer_offset": 0, "rotary_dim": 8})",
-           R"({"rope_scaling": {"type": "yarn", "factor": 4, "mscale_all_dim": 0.7,
+        R"({"linear_decay_layer_offset": 0, "rotary_dim": 8})",
+        R"({"rope_scaling": {"type": "yarn", "factor": 4, "mscale_all_dim": 0.7,
                "original_max_position_embeddings": 64}})",
-           R"({"head_dim": 24, "v_head_dim": 48, "moe_intermediate_size": 40,
+        R"({"head_dim": 24, "v_head_dim": 48, "moe_intermediate_size": 40,
                "partial_rotary_factor": 1.0, "hidden_size": 136})"}) {
     const auto model = Load(overrides);
     ASSERT_NE(model, nullptr) << overrides;

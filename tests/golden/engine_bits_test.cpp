@@ -146,8 +146,9 @@ TEST_F(EngineBits, SixteenMixedRequestsGetWhatEachGetsAlone) {
     for (const int lanes : {1, 2})
       for (const int64_t interval : {int64_t{0}, RetractInterval(chunk)}) {
         int64_t retracted = 0;
-        const auto together = RunTogether(
-            *model_, All(), {.chunk = chunk, .lanes = lanes, .retract_interval = interval}, &retracted);
+        const auto together =
+            RunTogether(*model_, All(),
+                        {.chunk = chunk, .lanes = lanes, .retract_interval = interval}, &retracted);
         EXPECT_EQ(retracted > 0, interval > 0);
         for (int r = 0; r < kRequests; ++r) {
           SCOPED_TRACE(testing::Message() << "request " << r << " chunk " << chunk << " lanes "
@@ -177,7 +178,8 @@ TEST_F(EngineBits, APromptLongerThanAThousandTokensInChunks) {
   for (int32_t& id : request.prompt) id = static_cast<int32_t>(random.Below(384));
   const Answer expected = RunTogether(*model_, {request}, {})[0];
   for (const int64_t chunk : {64, 100, 1000})
-    ExpectSame(RunTogether(*model_, {request}, {.chunk = chunk, .retract_interval = 5})[0], expected);
+    ExpectSame(RunTogether(*model_, {request}, {.chunk = chunk, .retract_interval = 5})[0],
+               expected);
 }
 
 TEST_F(EngineBits, AShortKvPoolRetractsAndChangesNothing) {

@@ -1,13 +1,13 @@
-// The public engine, with the bundled model and with a checkpoint that has no tokenizer. Answers are
-// compared with each other, never with a text: the model may be trained anew.
+// The public engine, with the bundled model and with a checkpoint that has no tokenizer. Answers
+// are compared with each other, never with a text: the model may be trained anew.
 #include "sluice/engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <bit>
-#include <condition_variable>
 #include <cmath>
+#include <condition_variable>
 #include <mutex>
 
 #include "base/log.h"

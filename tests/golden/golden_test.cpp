@@ -25,13 +25,12 @@ std::vector<std::string> CheckpointsInTheTree() {
 }
 
 class Goldens : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(, Goldens, testing::ValuesIn(checkpoints),
-                         [](const auto& test) {
-                           std::string name = std::filesystem::path(test.param).filename();
-                           std::replace_if(name.begin(), name.end(),
-                                           [](unsigned char c) { return !std::isalnum(c); }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(, Goldens, testing::ValuesIn(checkpoints), [](const auto& test) {
+  std::string name = std::filesystem::path(test.param).filename();
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  return name;
+});
 
 std::unique_ptr<Model> Load(const std::string& checkpoint, const std::string& dtype) {
   Team team(2);
@@ -66,8 +65,7 @@ Errors CompareLogits(const Model& model, const Golden& golden) {
   std::vector<double> errors;
   for (size_t p = 0; p < golden.prompts().size(); ++p) {
     const GoldenPrompt& prompt = golden.prompts()[p];
-    const std::vector<float> expected =
-        golden.Tensor("prompt" + std::to_string(p) + "/logits");
+    const std::vector<float> expected = golden.Tensor("prompt" + std::to_string(p) + "/logits");
     const size_t vocab = static_cast<size_t>(model.info().vocab_size);
     EXPECT_EQ(expected.size(), prompt.logit_positions.size() * vocab);
     if (expected.size() != prompt.logit_positions.size() * vocab) continue;
@@ -118,9 +116,9 @@ TEST_P(Goldens, TensorsInsideAgreeInFloat32) {
   if (golden->debug_prompt().empty()) GTEST_SKIP() << "this golden folder has no debug tensors";
   int compared = 0;
   const DebugTap tap = [&](std::string_view name, int layer, View<const float, 2> rows) {
-    const std::string key = layer < 0 ? "debug/" + std::string(name)
-                                      : "debug/layer" + std::to_string(layer) + "." +
-                                            std::string(name);
+    const std::string key = layer < 0
+                                ? "debug/" + std::string(name)
+                                : "debug/layer" + std::to_string(layer) + "." + std::string(name);
     if (!golden->Has(key)) return;
     std::vector<float> expected = golden->Tensor(key), actual;
     for (int64_t t = 0; t < rows.dim(0); ++t)

@@ -33,9 +33,9 @@ class EngineCoreTest : public testing::Test {
     options.state_slots = options.limits.running_requests;
     if (options.kv_pages == 0) options.kv_pages = 64;
     auto engine = *StepEngine::Create(model_, options, team_, ThisMachine());
-    core_ = std::make_unique<EngineCore>(
-        std::move(engine), EngineCoreOptions{.queued_requests = queued},
-        [this](std::vector<CoreEvent>& events) { Hear(events); });
+    core_ = std::make_unique<EngineCore>(std::move(engine),
+                                         EngineCoreOptions{.queued_requests = queued},
+                                         [this](std::vector<CoreEvent>& events) { Hear(events); });
   }
 
   void Hear(std::vector<CoreEvent>& events) {
@@ -147,7 +147,8 @@ TEST_F(EngineCoreTest, RefusesAPromptThatCanNeverFit) {
   Start({.limits = {.running_requests = 1}, .kv_pages = 2});
   const Status status = Submit(1, 129, 1).status();
   EXPECT_EQ(status.code(), Code::kContextLength);
-  EXPECT_THAT(status.message(), testing::AllOf(testing::HasSubstr("129"), testing::HasSubstr("128")));
+  EXPECT_THAT(status.message(),
+              testing::AllOf(testing::HasSubstr("129"), testing::HasSubstr("128")));
   ASSERT_TRUE(Submit(2, 128, 1).ok());
   WaitForEnd(2);
 }
@@ -207,7 +208,8 @@ TEST_F(EngineCoreTest, AThousandCancelsAtRandomMoments) {
     const auto key = Submit(name, 1 + static_cast<int64_t>(random.Below(200)),
                             1 + static_cast<int64_t>(random.Below(100)));
     ASSERT_TRUE(key.ok()) << key.status().message();
-    if (random.Below(4) == 0) std::this_thread::sleep_for(std::chrono::microseconds(random.Below(200)));
+    if (random.Below(4) == 0)
+      std::this_thread::sleep_for(std::chrono::microseconds(random.Below(200)));
     if (name > 20) core_->Cancel(*key - random.Below(20), Status(Code::kCancelled, "random"));
     core_->Cancel(*key, Status(Code::kCancelled, "random"));
     if (random.Below(10) == 0) core_->counters();

@@ -97,8 +97,8 @@ StepEngineOptions RandomOptions(SplitMix64& random) {
   return o;
 }
 
-/// What a request should give: the model called directly, a token at a time, without any part of the
-/// engine but the sampler.
+/// What a request should give: the model called directly, a token at a time, without any part of
+/// the engine but the sampler.
 class Soloist {
  public:
   Soloist(const FakeModel& model, Team& team)
@@ -162,12 +162,18 @@ class Soloist {
 
   void Advance(const std::vector<int32_t>& tokens, int64_t p, int64_t prompt_length) {
     const auto position = static_cast<int32_t>(p);
-    const SequenceStep sequence = {.slot = 0, .row_begin = 0, .row_count = 1, .position_begin = p,
-                                   .prompt_length = prompt_length, .pages = pages_.data()};
+    const SequenceStep sequence = {.slot = 0,
+                                   .row_begin = 0,
+                                   .row_count = 1,
+                                   .position_begin = p,
+                                   .prompt_length = prompt_length,
+                                   .pages = pages_.data()};
     const int32_t output_row = 0;
     float hidden[5];
-    model_.Forward({.tokens = {&tokens[p], 1}, .positions = {&position, 1},
-                    .sequences = {&sequence, 1}, .output_rows = {&output_row, 1}},
+    model_.Forward({.tokens = {&tokens[p], 1},
+                    .positions = {&position, 1},
+                    .sequences = {&sequence, 1},
+                    .output_rows = {&output_row, 1}},
                    {&kv_, &recurrent_}, {hidden, {1, 5}}, exec_);
     model_.Logits({hidden, {1, 5}}, {logits_, {1, kVocab}}, exec_);
   }
@@ -265,7 +271,8 @@ class Simulation {
         EXPECT_EQ(c.outcome.prompt_logprobs.size(), solo.prompt_logprobs.size());
         if (solo.finish->error.code() == Code::kNumericFault) ++coverage.faults;
       }
-      EXPECT_TRUE(std::equal(c.outcome.tokens.begin(), c.outcome.tokens.end(), solo.tokens.begin()));
+      EXPECT_TRUE(
+          std::equal(c.outcome.tokens.begin(), c.outcome.tokens.end(), solo.tokens.begin()));
       CompareLogprobs(c.outcome.logprobs, solo.logprobs);
       CompareLogprobs(c.outcome.prompt_logprobs, solo.prompt_logprobs);
     }
@@ -339,10 +346,11 @@ TEST(EngineSimulation, ACrowdGetsWhatEachGetsAlone) {
     simulation.Run(coverage);
     if (!testing::Test::HasFatalFailure()) simulation.CompareWithSoloRuns(coverage);
   }
-  std::printf("%ld steps, %ld retracts, %ld+%ld cancels waiting+running, %ld out of memory, "
-              "%ld numeric faults\n",
-              coverage.steps, coverage.retracts, coverage.cancelled_waiting,
-              coverage.cancelled_running, coverage.out_of_memory, coverage.faults);
+  std::printf(
+      "%ld steps, %ld retracts, %ld+%ld cancels waiting+running, %ld out of memory, "
+      "%ld numeric faults\n",
+      coverage.steps, coverage.retracts, coverage.cancelled_waiting, coverage.cancelled_running,
+      coverage.out_of_memory, coverage.faults);
   if (seeds < 1000) return;
   // Each kind of event in a fair share of the runs, or the generator has a blind spot.
   EXPECT_GE(coverage.seeds_with["retract"], 200);

@@ -1,7 +1,7 @@
 // A model that makes the engine's mistakes visible: a page row holds the hash of its token and its
-// predecessor, the slot a running hash, and the next token depends on what the step can read through
-// pages and slot. A wrong page, a stale state, a neighbour's data or a wrong origin changes the
-// output, so a request's output in a crowd must equal its output alone.
+// predecessor, the slot a running hash, and the next token depends on what the step can read
+// through pages and slot. A wrong page, a stale state, a neighbour's data or a wrong origin changes
+// the output, so a request's output in a crowd must equal its output alone.
 #pragma once
 
 #include <atomic>

@@ -12,8 +12,8 @@ ModelRunner::ModelRunner(const Model& model, int lanes, int64_t sequences, int64
       rows_max_(rows),
       team_(lanes),
       scratch_(std::move(*Buffer::Allocate(model.ScratchBytes(rows, rows, lanes), "scratch"))),
-      kv_(std::move(*KvPagePool::Create(model.cache_layout(),
-                                        sequences * CeilDiv(tokens, kPageTokens)))),
+      kv_(std::move(
+          *KvPagePool::Create(model.cache_layout(), sequences * CeilDiv(tokens, kPageTokens)))),
       recurrent_(std::move(*RecurrentPool::Create(model.cache_layout(), sequences))),
       exec_{team_, ThisMachine(), scratch_} {}
 
@@ -52,8 +52,11 @@ std::vector<std::vector<float>> ModelRunner::Step(const std::vector<Piece>& piec
   std::vector<float> hidden(static_cast<size_t>(rows * hidden_size));
   std::vector<float> logits(static_cast<size_t>(rows * vocab));
   const View<float, 2> hidden_view(hidden.data(), {rows, hidden_size});
-  model_.Forward({.tokens = tokens, .positions = positions, .sequences = steps,
-                  .output_rows = output_rows, .tap = tap},
+  model_.Forward({.tokens = tokens,
+                  .positions = positions,
+                  .sequences = steps,
+                  .output_rows = output_rows,
+                  .tap = tap},
                  {&kv_, &recurrent_}, hidden_view, exec_);
   model_.Logits(hidden_view, {logits.data(), {rows, vocab}}, exec_);
   std::vector<std::vector<float>> out;

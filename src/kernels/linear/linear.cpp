@@ -9,8 +9,8 @@ namespace {
 // every lane, but a lane has several register blocks to amortise that over.
 constexpr int64_t kRowsWorthSplitting = 48;
 
-// Rows x panels x inputs that one lane finishes in about a microsecond: no more than it takes to set
-// the others to work.
+// Rows x panels x inputs that one lane finishes in about a microsecond: no more than it takes to
+// set the others to work.
 constexpr int64_t kSerialWork = 512;
 
 void LinearAmx(const LinearArgs& args, Exec& exec) {

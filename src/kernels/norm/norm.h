@@ -13,18 +13,18 @@ struct RmsNormArgs {
   const float* weight;     // [width], shared by the heads
   float eps;
   Rounding rounding;
-  View<float, 3> y;        // [rows, heads, width]
+  View<float, 3> y;  // [rows, heads, width]
 };
 void RmsNorm(const RmsNormArgs& args, Exec& exec);
 
 /// residual = round(residual + delta); y = RmsNorm(residual). The residual stream between blocks.
 struct AddRmsNormArgs {
-  View<float, 2> residual;      // [rows, width], in and out
-  View<const float, 2> delta;   // [rows, width]
-  const float* weight;          // [width]
+  View<float, 2> residual;     // [rows, width], in and out
+  View<const float, 2> delta;  // [rows, width]
+  const float* weight;         // [width]
   float eps;
   Rounding rounding;
-  View<float, 2> y;             // [rows, width]
+  View<float, 2> y;  // [rows, width]
 };
 void AddRmsNorm(const AddRmsNormArgs& args, Exec& exec);
 
@@ -38,7 +38,7 @@ struct GatedGroupNormArgs {
   int groups;                 // divides width
   float eps;
   Rounding rounding;
-  View<float, 2> y;           // [rows, width]
+  View<float, 2> y;  // [rows, width]
 };
 void GatedGroupNorm(const GatedGroupNormArgs& args, Exec& exec);
 

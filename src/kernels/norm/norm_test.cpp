@@ -27,7 +27,10 @@ TEST(RmsNorm, EveryVariantMatchesTheReference) {
         const auto x = RandomFloats(random, 5 * 3 * width, 3);
         const auto weight = RandomFloats(random, width);
         std::vector<float> expected(x.size()), actual(x.size());
-        RmsNormArgs args{{x.data(), {5, 3, width}}, weight.data(), 1e-6f, rounding,
+        RmsNormArgs args{{x.data(), {5, 3, width}},
+                         weight.data(),
+                         1e-6f,
+                         rounding,
                          {expected.data(), {5, 3, width}}};
         RmsNormReference(args, serial.exec);
         args.y = {actual.data(), {5, 3, width}};
@@ -45,11 +48,19 @@ TEST(AddRmsNorm, EveryVariantMatchesTheReference) {
         auto residual = RandomFloats(random, 4 * width, 3), residual_expected = residual;
         const auto delta = RandomFloats(random, 4 * width), weight = RandomFloats(random, width);
         std::vector<float> expected(delta.size()), actual(delta.size());
-        AddRmsNormReference({{residual_expected.data(), {4, width}}, {delta.data(), {4, width}},
-                             weight.data(), 1e-6f, rounding, {expected.data(), {4, width}}},
+        AddRmsNormReference({{residual_expected.data(), {4, width}},
+                             {delta.data(), {4, width}},
+                             weight.data(),
+                             1e-6f,
+                             rounding,
+                             {expected.data(), {4, width}}},
                             serial.exec);
-        variant.run({{residual.data(), {4, width}}, {delta.data(), {4, width}}, weight.data(),
-                     1e-6f, rounding, {actual.data(), {4, width}}},
+        variant.run({{residual.data(), {4, width}},
+                     {delta.data(), {4, width}},
+                     weight.data(),
+                     1e-6f,
+                     rounding,
+                     {actual.data(), {4, width}}},
                     serial.exec);
         EXPECT_EQ(residual, residual_expected) << variant.name;  // one exact sum, one rounding
         EXPECT_LE(RelativeError(actual, expected), Tolerance(rounding)) << variant.name << width;
@@ -68,8 +79,13 @@ TEST(GatedGroupNorm, EveryVariantMatchesTheReferenceAndKeepsGroupsApart) {
           const auto gate = RandomFloats(random, 3 * row, 4), weight = RandomFloats(random, row);
           for (int64_t i = 0; i < width; ++i) x[i] *= 1000;  // one loud group drowns no other
           std::vector<float> expected(x.size()), actual(x.size());
-          GatedGroupNormArgs args{{x.data(), {3, row}}, {gate.data(), {3, row}}, weight.data(),
-                                  groups, 1e-6f, rounding, {expected.data(), {3, row}}};
+          GatedGroupNormArgs args{{x.data(), {3, row}},
+                                  {gate.data(), {3, row}},
+                                  weight.data(),
+                                  groups,
+                                  1e-6f,
+                                  rounding,
+                                  {expected.data(), {3, row}}};
           GatedGroupNormReference(args, serial.exec);
           args.y = {actual.data(), {3, row}};
           variant.run(args, serial.exec);
@@ -84,11 +100,19 @@ TEST(RmsNorm, ARowDoesNotDependOnItsNeighboursOrOnTheTeam) {
   const auto x = RandomFloats(random, rows * width), weight = RandomFloats(random, width);
   std::vector<float> whole(x.size()), single(x.size());
   TestExec three(3), serial;
-  RmsNorm({{x.data(), {rows, 1, width}}, weight.data(), 1e-6f, Rounding::kNone,
-           {whole.data(), {rows, 1, width}}}, three.exec);
+  RmsNorm({{x.data(), {rows, 1, width}},
+           weight.data(),
+           1e-6f,
+           Rounding::kNone,
+           {whole.data(), {rows, 1, width}}},
+          three.exec);
   for (int64_t t = 0; t < rows; ++t)
-    RmsNorm({{x.data() + t * width, {1, 1, width}}, weight.data(), 1e-6f, Rounding::kNone,
-             {single.data() + t * width, {1, 1, width}}}, serial.exec);
+    RmsNorm({{x.data() + t * width, {1, 1, width}},
+             weight.data(),
+             1e-6f,
+             Rounding::kNone,
+             {single.data() + t * width, {1, 1, width}}},
+            serial.exec);
   EXPECT_EQ(whole, single);
 }
 

@@ -31,8 +31,8 @@ void RmsNormReference(const RmsNormArgs& a, Exec&) {
 void AddRmsNormReference(const AddRmsNormArgs& a, Exec&) {
   for (int64_t t = 0; t < a.residual.dim(0); ++t) {
     for (int64_t i = 0; i < a.residual.dim(1); ++i)
-      a.residual(t, i) = static_cast<float>(
-          Rounded(double{a.residual(t, i)} + a.delta(t, i), a.rounding));
+      a.residual(t, i) =
+          static_cast<float>(Rounded(double{a.residual(t, i)} + a.delta(t, i), a.rounding));
     NormRow(a.residual.row(t), a.weight, a.eps, a.residual.dim(1), a.rounding, a.y.row(t));
   }
 }
@@ -47,8 +47,7 @@ void GatedGroupNormReference(const GatedGroupNormArgs& a, Exec&) {
         y[i] = static_cast<float>(Rounded(a.x(t, at + i), a.rounding));
       NormRow(y, a.weight + at, a.eps, width, a.rounding, y);
       for (int64_t i = 0; i < width; ++i) {
-        const double sigmoid =
-            Rounded(1 / (1 + std::exp(-double{a.gate(t, at + i)})), a.rounding);
+        const double sigmoid = Rounded(1 / (1 + std::exp(-double{a.gate(t, at + i)})), a.rounding);
         y[i] = static_cast<float>(Rounded(y[i] * sigmoid, a.rounding));
       }
     }

@@ -16,7 +16,8 @@ RopeFrequencies MakeRopeFrequencies(int64_t rotary_dim, double base, const YarnP
   RopeFrequencies out;
   const auto width = static_cast<double>(rotary_dim);
   for (int64_t i = 0; i < rotary_dim / 2; ++i)
-    out.inverse.push_back(static_cast<float>(std::pow(base, -2.0 * static_cast<double>(i) / width)));
+    out.inverse.push_back(
+        static_cast<float>(std::pow(base, -2.0 * static_cast<double>(i) / width)));
   if (!yarn) return out;
   // Dimensions that turn more than beta_fast times within the original context keep their
   // frequency, those that turn less than beta_slow times are stretched, a ramp lies between.
@@ -48,14 +49,16 @@ void FillRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> 
   // A sine or cosine in double costs as much as some hundred elements of other work.
   exec.team.ParallelFor(static_cast<int64_t>(positions.size()), Team::GrainFor(256 * half),
                         [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t)
-      for (int64_t i = 0; i < half; ++i) {
-        // The phase is an fp32 product (never bfloat16: long contexts would lose their position).
-        const float phase = static_cast<float>(positions[t]) * frequencies.inverse[i];
-        table.cos(t, i) = rounded(std::cos(double{phase}));
-        table.sin(t, i) = rounded(std::sin(double{phase}));
-      }
-  });
+                          for (int64_t t = begin; t < end; ++t)
+                            for (int64_t i = 0; i < half; ++i) {
+                              // The phase is an fp32 product (never bfloat16: long contexts would
+                              // lose their position).
+                              const float phase =
+                                  static_cast<float>(positions[t]) * frequencies.inverse[i];
+                              table.cos(t, i) = rounded(std::cos(double{phase}));
+                              table.sin(t, i) = rounded(std::sin(double{phase}));
+                            }
+                        });
 }
 
 }  // namespace sluice

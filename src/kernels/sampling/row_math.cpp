@@ -33,8 +33,8 @@ __m256 Exp(__m256 x) {
   p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
   p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
   p = _mm256_fmadd_ps(_mm256_mul_ps(r, r), p, _mm256_add_ps(r, _mm256_set1_ps(1.0f)));
-  const __m256i exponent = _mm256_slli_epi32(
-      _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  const __m256i exponent =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
   return _mm256_and_ps(live, _mm256_mul_ps(p, _mm256_castsi256_ps(exponent)));
 }
 
@@ -86,8 +86,7 @@ int64_t FindFirst(const float* x, int64_t n, float value) {
   const __m256 wanted = _mm256_set1_ps(value);
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
-    const int equal =
-        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), wanted, _CMP_EQ_OQ));
+    const int equal = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + i), wanted, _CMP_EQ_OQ));
     if (equal != 0) return i + __builtin_ctz(equal);
   }
   for (; i < n; ++i)
@@ -101,8 +100,8 @@ double ExpSum(const float* x, int64_t n, float max, float scale, float* weights)
   for (int64_t i = 0; i < n; i += 8) {
     const __m256i lanes = FirstLanes(n - i);
     const __m256 value = _mm256_maskload_ps(x + i, lanes);
-    const __m256 weight = _mm256_and_ps(
-        _mm256_castsi256_ps(lanes), Exp(_mm256_mul_ps(_mm256_sub_ps(value, vmax), vscale)));
+    const __m256 weight = _mm256_and_ps(_mm256_castsi256_ps(lanes),
+                                        Exp(_mm256_mul_ps(_mm256_sub_ps(value, vmax), vscale)));
     if (weights != nullptr) _mm256_maskstore_ps(weights + i, lanes, weight);
     sum.Add(weight);
   }
@@ -122,9 +121,8 @@ double KeepAndSum(const float* x, float* weights, int64_t n, Threshold keep, flo
       const __m256i lanes = FirstLanes(end - i);
       const __m256 value = _mm256_maskload_ps(x + i, lanes);
       const __m256i id = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(i)), step);
-      const __m256 within =
-          _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(id, last_id)),
-                           _mm256_cmp_ps(value, logit, _CMP_EQ_OQ));
+      const __m256 within = _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(id, last_id)),
+                                             _mm256_cmp_ps(value, logit, _CMP_EQ_OQ));
       const __m256 above = _mm256_cmp_ps(value, logit, _CMP_GT_OQ);
       __m256 weight = _mm256_maskload_ps(weights + i, lanes);
       const __m256 enough = _mm256_cmp_ps(weight, least, _CMP_GE_OQ);

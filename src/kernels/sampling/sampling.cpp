@@ -126,8 +126,8 @@ int32_t Draw(const SamplingRow& row, int64_t vocab, float max, float scale,
   double total = sampling::ExpSum(x, vocab, max, scale, scratch.weights);
   Threshold keep = sampling::kKeepAll;
   if (p.top_k > 0 && p.top_k < vocab)
-    keep = sampling::SelectPrefix(x, nullptr, vocab, keep, static_cast<double>(p.top_k),
-                                  scratch.ids);
+    keep =
+        sampling::SelectPrefix(x, nullptr, vocab, keep, static_cast<double>(p.top_k), scratch.ids);
   if (p.top_p < 1) {
     if (p.top_k > 0)
       total = sampling::KeepAndSum(x, scratch.weights, vocab, keep, 0, scratch.block_sums);
@@ -163,14 +163,12 @@ void SampleRow(SamplingRow& row, int64_t vocab, const LaneScratch& scratch) {
     row.fault = RowFault::kNothingLeft;
     return;
   }
-  const float scale =
-      p.temperature < kGreedyBelow ? 1.0f : static_cast<float>(1.0 / p.temperature);
+  const float scale = p.temperature < kGreedyBelow ? 1.0f : static_cast<float>(1.0 / p.temperature);
   row.token = IsGreedy(p) ? static_cast<int32_t>(sampling::FindFirst(row.logits, vocab, max))
                           : Draw(row, vocab, max, scale, scratch);
   if (row.logprobs == nullptr) return;
-  const Softmax softmax = raw_report
-                              ? MakeSoftmax(raw, vocab, sampling::Max(raw, vocab), 1)
-                              : MakeSoftmax(row.logits, vocab, max, scale);
+  const Softmax softmax = raw_report ? MakeSoftmax(raw, vocab, sampling::Max(raw, vocab), 1)
+                                     : MakeSoftmax(row.logits, vocab, max, scale);
   Report(softmax, *row.logprobs, row.token, vocab, scratch.ids, *row.report);
 }
 

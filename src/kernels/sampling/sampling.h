@@ -28,20 +28,20 @@ enum class RowFault {
 ///   the token: inverse of the distribution function over ids at SamplingUniform(...)
 /// Temperatures below 1e-6 and top_k = 1 take the largest logit, ties to the lower id.
 struct SamplingRow {
-  float* logits = nullptr;                   // [vocab]; overwritten
-  const SamplingParams* params = nullptr;    // of a sampled row, in the ranges of ValidateSampling
-  const TokenHistory* history = nullptr;     // needed only for penalties
-  std::span<const int32_t> masked = {};      // min_new_tokens: EOS and stop ids
+  float* logits = nullptr;                 // [vocab]; overwritten
+  const SamplingParams* params = nullptr;  // of a sampled row, in the ranges of ValidateSampling
+  const TokenHistory* history = nullptr;   // needed only for penalties
+  std::span<const int32_t> masked = {};    // min_new_tokens: EOS and stop ids
   uint64_t seed = 0;
-  int64_t position = 0;                      // absolute position of the token to choose
+  int64_t position = 0;  // absolute position of the token to choose
 
   int32_t target = -1;                       // >= 0: sample nothing, score this id on raw logits
   const LogprobOptions* logprobs = nullptr;  // null: `report` stays as it is
   PositionLogprobs* report = nullptr;
 
-  int32_t token = -1;                        // out: the id chosen
-  RowFault fault = RowFault::kNone;          // out; on a fault nothing else is written
-  int64_t fault_id = 0;                      // out, kNotFinite: the first such id
+  int32_t token = -1;                // out: the id chosen
+  RowFault fault = RowFault::kNone;  // out; on a fault nothing else is written
+  int64_t fault_id = 0;              // out, kNotFinite: the first such id
 };
 
 /// Uniform in [0, 1): a function of the request's seed, its choice index and the absolute position

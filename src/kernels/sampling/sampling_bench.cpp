@@ -33,7 +33,8 @@ void Run(benchmark::State& state, const SamplingParams& params, int top) {
 
 BENCHMARK_CAPTURE(Run, greedy, {.temperature = 0}, 0)->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(Run, temperature, {.temperature = 0.7}, 0)->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(Run, top_p, {.temperature = 0.7, .top_p = 0.95}, 0)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(Run, top_p, {.temperature = 0.7, .top_p = 0.95}, 0)
+    ->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(Run, top_k_top_p, {.temperature = 0.7, .top_p = 0.95, .top_k = 50}, 0)
     ->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(Run, flat_top_p, {.temperature = 50, .top_p = 0.5}, 0)

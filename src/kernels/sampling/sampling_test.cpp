@@ -20,7 +20,8 @@ namespace {
 class Runner {
  public:
   explicit Runner(int lanes, int64_t vocab)
-      : team_(lanes), arena_(*Buffer::Allocate(SamplingScratchBytes(64, vocab, lanes), "scratch")) {}
+      : team_(lanes),
+        arena_(*Buffer::Allocate(SamplingScratchBytes(64, vocab, lanes), "scratch")) {}
   void Run(std::span<SamplingRow> rows, int64_t vocab) {
     Exec exec{team_, ThisMachine(), arena_};
     SampleRows(rows, vocab, exec);
@@ -266,9 +267,9 @@ TEST(SampleRows, ScoresATargetOnRawLogits) {
 }
 
 TEST(SampleRows, NamesTheFirstLogitThatIsNotFinite) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity(),
-                          -std::numeric_limits<float>::infinity()})
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+        -std::numeric_limits<float>::infinity()})
     for (const int64_t at : {0, 7, 8, 18}) {
       Case good, broken;
       good.logits.assign(19, 0.5f);
@@ -349,7 +350,7 @@ TEST(SelectPrefix, AgreesWithASortOnTiesFlatRowsAndHeavyBins) {
     std::vector<float> x(n), w(n);
     for (float& value : x) {
       switch (seed % 4) {
-        case 0: value = 0; break;                                              // all equal
+        case 0: value = 0; break;  // all equal
         case 1: value = 1 + static_cast<float>(random.Below(1 << 10)) * 0x1p-23f; break;  // one bin
         case 2: value = random.Below(2) == 0 ? 0.0f : -0.0f; break;
         default: value = random.Normal(); break;
@@ -364,8 +365,8 @@ TEST(SelectPrefix, AgreesWithASortOnTiesFlatRowsAndHeavyBins) {
                                             static_cast<double>(k), scratch.data());
     EXPECT_EQ(top.last_id, order[k - 1]) << "seed " << seed;
     const double target = random.Uniform() * std::accumulate(w.begin(), w.end(), 0.0);
-    const auto mass = sampling::SelectPrefix(x.data(), w.data(), n, sampling::kKeepAll, target,
-                                             scratch.data());
+    const auto mass =
+        sampling::SelectPrefix(x.data(), w.data(), n, sampling::kKeepAll, target, scratch.data());
     double before = 0;
     int64_t rank = 0;
     while (rank + 1 < n && before + w[order[rank]] < target) before += w[order[rank++]];

@@ -78,22 +78,35 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
   if (call.tap) scores = exec.scratch.Matrix<float>(rows, c.experts);
   {
     const trace::Span span("ffn.route");
-    Route({.x = call.x, .gate = {w.gate.data(), {c.experts, c.hidden}},
-           .bias = w.bias.empty() ? nullptr : w.bias.data(), .score = c.score,
-           .n_group = c.n_group, .topk_group = c.topk_group, .renormalize = c.renormalize,
-           .scaling = c.scaling, .ids = ids, .weights = weights, .scores = scores}, exec);
+    Route({.x = call.x,
+           .gate = {w.gate.data(), {c.experts, c.hidden}},
+           .bias = w.bias.empty() ? nullptr : w.bias.data(),
+           .score = c.score,
+           .n_group = c.n_group,
+           .topk_group = c.topk_group,
+           .renormalize = c.renormalize,
+           .scaling = c.scaling,
+           .ids = ids,
+           .weights = weights,
+           .scores = scores},
+          exec);
   }
   if (call.tap) TapRouting(call, ids, weights, scores);
   const trace::Span span("ffn.moe");
-  Moe({.x = call.x, .ids = ids, .weights = weights, .experts = &w.experts,
-       .shared = c.shared_intermediate > 0 ? &w.shared : nullptr, .rounding = c.rounding,
-       .bf16_inputs = bf16, .y = call.delta}, c.backend, exec);
+  Moe({.x = call.x,
+       .ids = ids,
+       .weights = weights,
+       .experts = &w.experts,
+       .shared = c.shared_intermediate > 0 ? &w.shared : nullptr,
+       .rounding = c.rounding,
+       .bf16_inputs = bf16,
+       .y = call.delta},
+      c.backend, exec);
 }
 
 uint64_t ExpertFfnScratchBytes(const ExpertFfnConfig& c, int64_t rows) {
   const int64_t routing = rows * (2 * c.top_k + c.experts) * 4 + 3 * 64;
-  const int64_t widest =
-      std::max({c.dense_intermediate, c.intermediate, c.shared_intermediate});
+  const int64_t widest = std::max({c.dense_intermediate, c.intermediate, c.shared_intermediate});
   return static_cast<uint64_t>(routing) +
          MoeScratchBytes(rows, c.top_k, c.hidden, widest, c.experts);
 }

@@ -12,23 +12,23 @@ namespace sluice {
 
 struct ExpertFfnConfig {
   int64_t hidden;
-  int64_t dense_intermediate;    // of layers without experts
+  int64_t dense_intermediate;  // of layers without experts
   int64_t experts, top_k, intermediate;
-  int64_t shared_intermediate;   // 0: no shared expert
+  int64_t shared_intermediate;  // 0: no shared expert
   ScoreFunction score;
   int n_group, topk_group;
   bool renormalize;
   float scaling;
-  bool bias_required;            // otherwise expert_bias is loaded if the file has it
+  bool bias_required;  // otherwise expert_bias is loaded if the file has it
   MoeBackend backend;
   Rounding rounding;
 };
 
 struct ExpertFfnWeights {
-  std::vector<float> gate;       // [experts, hidden], fp32
-  std::vector<float> bias;       // empty or [experts]
+  std::vector<float> gate;  // [experts, hidden], fp32
+  std::vector<float> bias;  // empty or [experts]
   std::vector<ExpertWeights> experts;
-  ExpertWeights shared;          // or the dense layer's only expert
+  ExpertWeights shared;  // or the dense layer's only expert
 };
 
 /// Adds the rows of one layer; `prefix` is "model.layers.3.mlp.".

@@ -24,8 +24,7 @@ void AddLatentAttentionRows(const LatentAttentionConfig& c, const std::string& p
   places.Matrix(prefix + "dense.weight", c.hidden, c.shape.heads * c.shape.value, &w->dense, 0,
                 c.hidden, {prefix + "o_proj.weight"});
   if (c.bias_allowed) {
-    if (latent_query)
-      places.Bias(prefix + "q_a_proj.bias", first, false, &w->first_bias, 0, both);
+    if (latent_query) places.Bias(prefix + "q_a_proj.bias", first, false, &w->first_bias, 0, both);
     places.Bias(prefix + "kv_a_proj_with_mqa.bias", c.key_width(), false, &w->first_bias, first,
                 both);
     places.Bias(prefix + "dense.bias", c.hidden, false, &w->dense_bias, 0, c.hidden);
@@ -45,15 +44,20 @@ void LatentAttention(const LatentAttentionCall& call, Exec& exec) {
   const View<float, 2> key = first.Columns(first_width + c.shape.latent, c.shape.rope);
   {
     const trace::Span span("latent_attention.project");
-    Linear({.x = call.x, .weight = &w.first,
-            .bias = w.first_bias.empty() ? nullptr : w.first_bias.data(), .rounding = c.rounding,
-            .bf16_inputs = bf16, .y = first}, exec);
+    Linear({.x = call.x,
+            .weight = &w.first,
+            .bias = w.first_bias.empty() ? nullptr : w.first_bias.data(),
+            .rounding = c.rounding,
+            .bf16_inputs = bf16,
+            .y = first},
+           exec);
     if (c.query_latent > 0) {
       const View<float, 3> normed = query.Split(first_width);
       RmsNorm({normed, w.q_norm.data(), c.latent_eps, c.rounding, normed}, exec);
       View<float, 2> wide = exec.scratch.Matrix<float>(rows, c.query_width());
-      Linear({.x = query, .weight = &w.query, .rounding = c.rounding, .bf16_inputs = bf16,
-              .y = wide}, exec);
+      Linear(
+          {.x = query, .weight = &w.query, .rounding = c.rounding, .bf16_inputs = bf16, .y = wide},
+          exec);
       query = wide;
     }
     const View<float, 3> normed = latent.Split(c.shape.latent);
@@ -80,14 +84,25 @@ void LatentAttention(const LatentAttentionCall& call, Exec& exec) {
   {
     const trace::Span span("latent_attention.attend");
     MlaStore({latent, key, cache, all}, exec);
-    Mla({.shape = c.shape, .scale = c.scale, .q = heads, .weights = &w.expand, .cache = cache,
-         .sequences = all, .rounding = c.rounding, .bf16_inputs = bf16,
-         .out = mixed.Split(c.shape.value)}, exec);
+    Mla({.shape = c.shape,
+         .scale = c.scale,
+         .q = heads,
+         .weights = &w.expand,
+         .cache = cache,
+         .sequences = all,
+         .rounding = c.rounding,
+         .bf16_inputs = bf16,
+         .out = mixed.Split(c.shape.value)},
+        exec);
   }
   const trace::Span span("latent_attention.dense");
-  Linear({.x = mixed, .weight = &w.dense,
-          .bias = w.dense_bias.empty() ? nullptr : w.dense_bias.data(), .rounding = c.rounding,
-          .bf16_inputs = bf16, .y = call.delta}, exec);
+  Linear({.x = mixed,
+          .weight = &w.dense,
+          .bias = w.dense_bias.empty() ? nullptr : w.dense_bias.data(),
+          .rounding = c.rounding,
+          .bf16_inputs = bf16,
+          .y = call.delta},
+         exec);
 }
 
 uint64_t LatentAttentionScratchBytes(const LatentAttentionConfig& c, int64_t rows, int lanes) {

@@ -13,32 +13,30 @@ namespace sluice {
 
 struct LatentAttentionConfig {
   int64_t hidden;
-  int64_t query_latent;       // q_lora_rank; 0: one q_proj
+  int64_t query_latent;  // q_lora_rank; 0: one q_proj
   MlaShape shape;
-  float latent_eps;           // of the latent norms
-  float scale;                // of the softmax
+  float latent_eps;  // of the latent norms
+  float scale;       // of the softmax
   RopeLayout rope_layout;
-  bool bias_allowed;          // biases of q_a, kv_a and dense are loaded if the file has them
+  bool bias_allowed;  // biases of q_a, kv_a and dense are loaded if the file has them
   Rounding rounding;
 
   int64_t query_width() const { return shape.heads * (shape.nope + shape.rope); }
   int64_t key_width() const { return shape.latent + shape.rope; }
   /// Width of what the first product gives for queries.
   int64_t first_width() const { return query_latent > 0 ? query_latent : query_width(); }
-  DType cache_dtype() const {
-    return rounding == Rounding::kNone ? DType::kF32 : DType::kBf16;
-  }
+  DType cache_dtype() const { return rounding == Rounding::kNone ? DType::kF32 : DType::kBf16; }
 };
 
 struct LatentAttentionWeights {
-  PackedBf16 first;                  // [q_a (or q) | kv_a, hidden] as one product
-  std::vector<float> first_bias;     // empty or [first_width + key_width]
-  std::vector<float> q_norm;         // [query_latent]
-  PackedBf16 query;                  // q_b, if there is a query latent
-  std::vector<float> kv_norm;        // [latent]
-  MlaWeights expand;                 // kv_b
-  PackedBf16 dense;                  // [hidden, heads * value]
-  std::vector<float> dense_bias;     // empty or [hidden]
+  PackedBf16 first;               // [q_a (or q) | kv_a, hidden] as one product
+  std::vector<float> first_bias;  // empty or [first_width + key_width]
+  std::vector<float> q_norm;      // [query_latent]
+  PackedBf16 query;               // q_b, if there is a query latent
+  std::vector<float> kv_norm;     // [latent]
+  MlaWeights expand;              // kv_b
+  PackedBf16 dense;               // [hidden, heads * value]
+  std::vector<float> dense_bias;  // empty or [hidden]
 };
 
 /// Adds this layer's rows; `prefix` is "model.layers.7.attention.".
@@ -50,8 +48,8 @@ struct LatentAttentionCall {
   const LatentAttentionWeights& weights;
   const Batch& batch;
   KvPagePool& pool;
-  int64_t kv_layer;        // this layer's index among the full-attention ones
-  int layer;               // for the debug tap
+  int64_t kv_layer;  // this layer's index among the full-attention ones
+  int layer;         // for the debug tap
   RopeTable rope;
   View<const float, 2> x;  // [rows, hidden], normed
   View<float, 2> delta;    // [rows, hidden]

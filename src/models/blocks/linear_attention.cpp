@@ -86,8 +86,13 @@ void LinearAttention(const LinearAttentionCall& call, Exec& exec) {
   View<float, 2> qkvg = exec.scratch.Matrix<float>(rows, 4 * width);
   {
     const trace::Span span("linear_attention.qkvg");
-    Linear({.x = call.x, .weight = &w.qkvg, .bias = w.qkvg_bias.empty() ? nullptr : w.qkvg_bias.data(),
-            .rounding = c.rounding, .bf16_inputs = bf16, .y = qkvg}, exec);
+    Linear({.x = call.x,
+            .weight = &w.qkvg,
+            .bias = w.qkvg_bias.empty() ? nullptr : w.qkvg_bias.data(),
+            .rounding = c.rounding,
+            .bf16_inputs = bf16,
+            .y = qkvg},
+           exec);
   }
   if (c.silu) SiluInPlace(qkvg.Columns(0, 3 * width), exec);
   const View<float, 3> q = qkvg.Columns(0, width).Split(c.head_dim);
@@ -109,13 +114,18 @@ void LinearAttention(const LinearAttentionCall& call, Exec& exec) {
       exec.scratch.Allocate<GlaSequence>(static_cast<int64_t>(call.batch.sequences.size()));
   for (size_t i = 0; i < call.batch.sequences.size(); ++i) {
     const SequenceStep& s = call.batch.sequences[i];
-    sequences[i] = {s.row_begin, s.row_count, s.position_begin,
+    sequences[i] = {s.row_begin,
+                    s.row_count,
+                    s.position_begin,
                     call.pool.State(s.slot, call.recurrent_layer),
                     call.pool.Keys(s.slot, call.recurrent_layer),
                     call.pool.Values(s.slot, call.recurrent_layer)};
   }
   View<float, 2> mixed = exec.scratch.Matrix<float>(rows, width);
-  const GlaArgs gla = {.q = q, .k = k, .v = v, .decay = w.decay.data(),
+  const GlaArgs gla = {.q = q,
+                       .k = k,
+                       .v = v,
+                       .decay = w.decay.data(),
                        .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
                        .value_dtype = c.value_dtype(),
                        .sequences = {sequences, call.batch.sequences.size()},
@@ -131,12 +141,17 @@ void LinearAttention(const LinearAttentionCall& call, Exec& exec) {
   {
     const trace::Span span("linear_attention.group_norm");
     GatedGroupNorm({mixed, qkvg.Columns(3 * width, width), w.g_norm.data(), c.norm_groups, c.eps,
-                    c.rounding, mixed}, exec);
+                    c.rounding, mixed},
+                   exec);
   }
   const trace::Span span("linear_attention.dense");
-  Linear({.x = mixed, .weight = &w.dense,
-          .bias = w.dense_bias.empty() ? nullptr : w.dense_bias.data(), .rounding = c.rounding,
-          .bf16_inputs = bf16, .y = call.delta}, exec);
+  Linear({.x = mixed,
+          .weight = &w.dense,
+          .bias = w.dense_bias.empty() ? nullptr : w.dense_bias.data(),
+          .rounding = c.rounding,
+          .bf16_inputs = bf16,
+          .y = call.delta},
+         exec);
 }
 
 uint64_t LinearAttentionScratchBytes(const LinearAttentionConfig& c, int64_t rows) {

@@ -1,5 +1,5 @@
-// Engine events as JSON: one format an API. A format belongs to one call and is used by one thread at
-// a time.
+// Engine events as JSON: one format an API. A format belongs to one call and is used by one thread
+// at a time.
 #pragma once
 
 #include <memory>

@@ -74,8 +74,8 @@ static const char* NarrowCode(const Status& status, const char* name) {
 ApiError ToApiError(const Status& status) {
   for (const StatusRow& row : kStatusRows)
     if (row.code == status.code())
-      return {row.http, row.type, NarrowCode(status, row.name), status.message(), status.param(),
-              row.retry_after_seconds};
+      return {row.http,         row.type,       NarrowCode(status, row.name),
+              status.message(), status.param(), row.retry_after_seconds};
   return {500, "InternalServerError", "internal_error", status.message(), status.param(), 0};
 }
 

@@ -12,9 +12,9 @@ namespace sluice {
 struct ApiError {
   int http = 500;
   std::string type;
-  std::string code;     // string form: "invalid_value"
+  std::string code;  // string form: "invalid_value"
   std::string message;
-  std::string param;    // or empty
+  std::string param;            // or empty
   int retry_after_seconds = 0;  // 0: no header
 };
 

@@ -69,8 +69,8 @@ class CompletionFormat final : public AnswerFormat {
   };
 
   /// `first`: the part begins the answer, so an echo goes before it.
-  void WriteChoice(JsonWriter& json, size_t i, const GenerateResult& part, bool first, bool finished,
-                   size_t& offset) {
+  void WriteChoice(JsonWriter& json, size_t i, const GenerateResult& part, bool first,
+                   bool finished, size_t& offset) {
     const bool echo = call_.request.echo && first;
     json.BeginObject().Key("index").Uint(i).Key("text");
     json.String(echo ? call_.PromptOf(i).text + part.text : part.text);

@@ -122,7 +122,8 @@ void WriteNativeLists(JsonWriter& json, const TextService* text,
       continue;
     }
     json.BeginArray();
-    for (const TokenLogprob& token : position.*list) WriteTriple(json, text, token.id, &token.logprob);
+    for (const TokenLogprob& token : position.*list)
+      WriteTriple(json, text, token.id, &token.logprob);
     json.EndArray();
   }
   json.EndArray();

@@ -10,8 +10,8 @@
 
 namespace sluice {
 
-/// A token as text: its bytes if they are UTF-8, else `bytes:\xNN...`, as OpenAI's completions show it.
-/// `text` may be null: then `token_id:N`.
+/// A token as text: its bytes if they are UTF-8, else `bytes:\xNN...`, as OpenAI's completions show
+/// it. `text` may be null: then `token_id:N`.
 std::string TokenLabel(const TextService* text, int32_t id, bool as_id);
 
 /// {"content": [{token, bytes, logprob, top_logprobs: [...]}, ...]}: of chat.

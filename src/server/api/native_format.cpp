@@ -71,9 +71,7 @@ class NativeFormat final : public AnswerFormat {
     const FinishReason& finish = result.finish;
     json.BeginObject().Key("type").String(FinishName(finish));
     switch (finish.type) {
-      case FinishReason::Type::kStop:
-        WriteMatchedStop(json.Key("matched"), finish);
-        break;
+      case FinishReason::Type::kStop: WriteMatchedStop(json.Key("matched"), finish); break;
       case FinishReason::Type::kLength:
         json.Key("length").Int(
             call_.generations[i].sampling.max_new_tokens.value_or(result.completion_tokens));

@@ -32,7 +32,11 @@ void WriteUsage(JsonWriter& json, const Call& call, const std::vector<GenerateRe
   json.BeginObject().Key("prompt_tokens").Int(prompt_tokens);
   json.Key("completion_tokens").Int(completion_tokens);
   json.Key("total_tokens").Int(prompt_tokens + completion_tokens);
-  json.Key("prompt_tokens_details").BeginObject().Key("cached_tokens").Int(cached_tokens).EndObject();
+  json.Key("prompt_tokens_details")
+      .BeginObject()
+      .Key("cached_tokens")
+      .Int(cached_tokens)
+      .EndObject();
   json.EndObject();
 }
 

@@ -13,7 +13,8 @@ namespace sluice {
 std::string_view FinishName(const FinishReason& finish);
 /// The stop string or id that ended the answer, or null.
 void WriteMatchedStop(JsonWriter& json, const FinishReason& finish);
-/// {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details}: each prompt counts once.
+/// {prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details}: each prompt counts
+/// once.
 void WriteUsage(JsonWriter& json, const Call& call, const std::vector<GenerateResult>& results);
 /// id, object, created, model.
 void WriteOpenAiHead(JsonWriter& json, const Call& call, std::string_view object);

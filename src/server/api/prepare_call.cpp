@@ -37,9 +37,10 @@ Result<Call::Prompt> EncodeOne(const CallRequest& request, const PromptSource& s
 Result<Call::Prompt> EncodeConversation(const CallRequest& request, const TextService* text) {
   if (!text) return ParamError(Code::kUnsupported, "messages", "{}", kNoText);
   if (!text->has_chat_template())
-    return ParamError(Code::kInvalidArgument, "messages",
-                      "chat template missing: this model has none; give one with --chat-template, or "
-                      "use /v1/completions");
+    return ParamError(
+        Code::kInvalidArgument, "messages",
+        "chat template missing: this model has none; give one with --chat-template, or "
+        "use /v1/completions");
   ChatPromptSource chat;
   chat.messages = request.messages;
   chat.tools = request.tools;
@@ -59,26 +60,27 @@ Status CheckLength(Call::Prompt& prompt, SamplingParams& sampling, const CallReq
     if (id < 0 || id >= config.vocab_size)
       return ParamError(Code::kInvalidArgument, request.api == Api::kNative ? "input_ids" : field,
                         "token id {} is outside the vocabulary [0, {})", id, config.vocab_size);
-  if (prompt.ids.empty())
-    return ParamError(Code::kInvalidArgument, field, "the prompt is empty");
+  if (prompt.ids.empty()) return ParamError(Code::kInvalidArgument, field, "the prompt is empty");
   auto length = static_cast<int64_t>(prompt.ids.size());
   if (length >= config.context_length) {
     if (!config.allow_auto_truncate || config.context_length < 2)
-      return ParamError(Code::kContextLength, field,
-                        "The input ({} tokens) is longer than the model's context length ({} tokens).",
-                        length, config.context_length);
+      return ParamError(
+          Code::kContextLength, field,
+          "The input ({} tokens) is longer than the model's context length ({} tokens).", length,
+          config.context_length);
     length = config.context_length - 1;
     prompt.ids.resize(static_cast<size_t>(length));
   }
   if (sampling.max_new_tokens && *sampling.max_new_tokens > 0 &&
       *sampling.max_new_tokens >= config.context_length - length) {
     if (!config.allow_auto_truncate)
-      return ParamError(Code::kContextLength, field,
-                        "Requested token count exceeds the model's maximum context length of {} "
-                        "tokens. You requested a total of {} tokens: {} tokens from the input and {} "
-                        "tokens for the completion.",
-                        config.context_length, length + *sampling.max_new_tokens, length,
-                        *sampling.max_new_tokens);
+      return ParamError(
+          Code::kContextLength, field,
+          "Requested token count exceeds the model's maximum context length of {} "
+          "tokens. You requested a total of {} tokens: {} tokens from the input and {} "
+          "tokens for the completion.",
+          config.context_length, length + *sampling.max_new_tokens, length,
+          *sampling.max_new_tokens);
     sampling.max_new_tokens.reset();
   }
   return Status();
@@ -97,7 +99,8 @@ Status CheckPromptCopies(const Call& call, const CallRequest& request) {
 
 Status CheckTextFields(const SamplingParams& sampling, const TextService* text) {
   if (text || sampling.stop.empty()) return Status();
-  return ParamError(Code::kUnsupported, "stop", "stop strings need a tokenizer: use stop_token_ids");
+  return ParamError(Code::kUnsupported, "stop",
+                    "stop strings need a tokenizer: use stop_token_ids");
 }
 
 std::string IdPrefix(Api api) {
@@ -109,8 +112,9 @@ std::string GenerationId(const CallRequest& request, const std::string& base, si
                          int64_t choice, bool single) {
   std::string id = request.rids.size() > 1 ? request.rids[prompt] : base;
   if (single) return id;
-  if (request.rids.size() <= 1) return id + "_" + std::to_string(prompt * static_cast<size_t>(request.n) +
-                                                                 static_cast<size_t>(choice));
+  if (request.rids.size() <= 1)
+    return id + "_" +
+           std::to_string(prompt * static_cast<size_t>(request.n) + static_cast<size_t>(choice));
   return request.n > 1 ? id + "_" + std::to_string(choice) : id;
 }
 
@@ -163,7 +167,8 @@ Result<Call> PrepareCall(CallRequest request, const ApiConfig& config, const Tex
       return ParamError(Code::kInvalidArgument, "logprob_start_len",
                         "logprob_start_len must be below the prompt's {} tokens, found {}", length,
                         asked.start);
-    RETURN_IF_ERROR(ValidateLogprobs(EngineLogprobs(request, asked, config), config.vocab_size, length));
+    RETURN_IF_ERROR(
+        ValidateLogprobs(EngineLogprobs(request, asked, config), config.vocab_size, length));
     for (int64_t choice = 0; choice < request.n; ++choice) {
       GenerateRequest& generation = call.generations.emplace_back();
       generation.id = GenerationId(request, base, p, choice, single);

@@ -1,5 +1,5 @@
-// From a parsed request to engine requests: templates, tokenising, length rules, ids. Runs on a worker
-// thread: a long prompt takes time.
+// From a parsed request to engine requests: templates, tokenising, length rules, ids. Runs on a
+// worker thread: a long prompt takes time.
 #pragma once
 
 #include "server/api/call.h"

@@ -11,21 +11,41 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::string_view kSamplingKeys[] = {
-    "max_new_tokens", "stop", "stop_token_ids", "stop_regex", "temperature", "top_p", "top_k",
-    "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "min_new_tokens", "n",
-    "json_schema", "regex", "ebnf", "structural_tag", "ignore_eos", "skip_special_tokens",
-    "spaces_between_special_tokens", "no_stop_trim", "stream_interval", "logit_bias",
-    "sampling_seed", "custom_params"};
+constexpr std::string_view kSamplingKeys[] = {"max_new_tokens",
+                                              "stop",
+                                              "stop_token_ids",
+                                              "stop_regex",
+                                              "temperature",
+                                              "top_p",
+                                              "top_k",
+                                              "min_p",
+                                              "frequency_penalty",
+                                              "presence_penalty",
+                                              "repetition_penalty",
+                                              "min_new_tokens",
+                                              "n",
+                                              "json_schema",
+                                              "regex",
+                                              "ebnf",
+                                              "structural_tag",
+                                              "ignore_eos",
+                                              "skip_special_tokens",
+                                              "spaces_between_special_tokens",
+                                              "no_stop_trim",
+                                              "stream_interval",
+                                              "logit_bias",
+                                              "sampling_seed",
+                                              "custom_params"};
 
-Status ReadSamplingParams(const json::object& object, const ApiConfig& config, SamplingParams& sampling,
-                          CallRequest& call) {
+Status ReadSamplingParams(const json::object& object, const ApiConfig& config,
+                          SamplingParams& sampling, CallRequest& call) {
   const FieldReader fields(object, "sampling_params.");
   for (const auto& [key, value] : object) {
     const std::string_view name(key.data(), key.size());
-    if (std::find(std::begin(kSamplingKeys), std::end(kSamplingKeys), name) == std::end(kSamplingKeys))
-      return ParamError(Code::kInvalidArgument, "sampling_params", "sampling_params: unknown key {}",
-                        Quoted(name));
+    if (std::find(std::begin(kSamplingKeys), std::end(kSamplingKeys), name) ==
+        std::end(kSamplingKeys))
+      return ParamError(Code::kInvalidArgument, "sampling_params",
+                        "sampling_params: unknown key {}", Quoted(name));
   }
   if (const json::value* max = object.if_contains("max_new_tokens")) {
     sampling.max_new_tokens.reset();  // null: the rest of the context
@@ -45,8 +65,8 @@ Status ReadSamplingParams(const json::object& object, const ApiConfig& config, S
   if (grammars > 1)
     return ParamError(Code::kInvalidArgument, "sampling_params",
                       "Only one of regex, json_schema, or ebnf can be set.");
-  RETURN_IF_ERROR(RefuseUnsupported(
-      fields, {"json_schema", "regex", "ebnf", "structural_tag", "stop_regex"}));
+  RETURN_IF_ERROR(
+      RefuseUnsupported(fields, {"json_schema", "regex", "ebnf", "structural_tag", "stop_regex"}));
   return CheckSampling(fields, sampling, config);
 }
 
@@ -62,7 +82,8 @@ Status ReadPrompts(const FieldReader& fields, CallRequest& call) {
   call.list_answer = source.is_array() && !source.get_array().empty() &&
                      (text || source.get_array()[0].is_array());
   if (text && !call.list_answer) {
-    if (!text->is_string()) return fields.WrongType(name, source, "a string or an array of strings");
+    if (!text->is_string())
+      return fields.WrongType(name, source, "a string or an array of strings");
     call.prompts.push_back({std::string(View(text->get_string())), {}});
     return Status();
   }
@@ -86,8 +107,8 @@ Status ReadPrompts(const FieldReader& fields, CallRequest& call) {
   return Status();
 }
 
-/// The value of a field for prompt `i`: the scalar, or the i-th of a list (`is_list` says which lists
-/// are meant: a list may be one prompt's value).
+/// The value of a field for prompt `i`: the scalar, or the i-th of a list (`is_list` says which
+/// lists are meant: a list may be one prompt's value).
 template <class IsList>
 Status PickFor(const FieldReader& fields, std::string_view name, size_t prompt, size_t prompts,
                IsList is_list, const json::value*& picked) {
@@ -117,7 +138,8 @@ Status ReadLogprobs(const FieldReader& fields, size_t i, size_t prompts, Logprob
 
   const FieldReader mine(one);
   RETURN_IF_ERROR(mine.Bool("return_logprob", out.enabled));
-  RETURN_IF_ERROR(mine.Int("logprob_start_len", out.start, -1, std::numeric_limits<int32_t>::max()));
+  RETURN_IF_ERROR(
+      mine.Int("logprob_start_len", out.start, -1, std::numeric_limits<int32_t>::max()));
   int64_t top = 0;
   RETURN_IF_ERROR(mine.Int("top_logprobs_num", top, 0, kTopLogprobsMax));
   out.top = static_cast<int32_t>(top);
@@ -128,8 +150,8 @@ Status ReadSamplingList(const FieldReader& fields, const ApiConfig& config, Call
   const size_t prompts = call.prompts.size();
   for (size_t i = 0; i < prompts; ++i) {
     const json::value* value = nullptr;
-    RETURN_IF_ERROR(PickFor(fields, "sampling_params", i, prompts,
-                            [](const json::array&) { return true; }, value));
+    RETURN_IF_ERROR(PickFor(
+        fields, "sampling_params", i, prompts, [](const json::array&) { return true; }, value));
     SamplingParams& sampling = call.sampling.emplace_back();
     if (i > 0 && value == fields.Find("sampling_params")) {  // one object for all: read once
       sampling = call.sampling[0];
@@ -139,7 +161,8 @@ Status ReadSamplingList(const FieldReader& fields, const ApiConfig& config, Call
     if (value) {
       if (!value->is_object()) return fields.WrongType("sampling_params", *value, "an object");
       RETURN_IF_ERROR(ReadSamplingParams(value->get_object(), config, sampling, call));
-      RETURN_IF_ERROR(FieldReader(value->get_object(), "sampling_params.").Int("n", n, 1, kChoicesMax));
+      RETURN_IF_ERROR(
+          FieldReader(value->get_object(), "sampling_params.").Int("n", n, 1, kChoicesMax));
     }
     if (i > 0 && n != call.n)
       return ParamError(Code::kInvalidArgument, "sampling_params",
@@ -161,9 +184,9 @@ Result<CallRequest> ReadGenerateRequest(const json::value& document, const ApiCo
   call.api = Api::kNative;
   call.model = config.model_name;
   RETURN_IF_ERROR(RefuseUnsupported(
-      fields, {"input_embeds", "image_data", "video_data", "audio_data", "lora_path",
-               "session_params", "return_hidden_states", "return_routed_experts",
-               "custom_logit_processor"}));
+      fields,
+      {"input_embeds", "image_data", "video_data", "audio_data", "lora_path", "session_params",
+       "return_hidden_states", "return_routed_experts", "custom_logit_processor"}));
   RETURN_IF_ERROR(ReadPrompts(fields, call));
   const size_t prompts = call.prompts.size();
   RETURN_IF_ERROR(ReadRid(fields, call.rids));

@@ -36,7 +36,8 @@ Status ReadPrompt(const FieldReader& fields, CallRequest& call) {
     call.prompts.push_back({std::string(View(prompt->get_string())), {}});
     return Status();
   }
-  constexpr std::string_view kWanted = "a string, an array of strings or of token ids, or an array of arrays of token ids";
+  constexpr std::string_view kWanted =
+      "a string, an array of strings or of token ids, or an array of arrays of token ids";
   if (!prompt->is_array() || prompt->get_array().empty())
     return fields.WrongType("prompt", *prompt, fmt::format("{}, not empty", kWanted));
   const json::array& list = prompt->get_array();
@@ -86,13 +87,13 @@ Status CheckToolChoice(const FieldReader& fields, CallRequest& call) {
       call.tools = nullptr;  // the template does not see them
       return Status();
     }
-    if (name != "required")
-      return fields.WrongType("tool_choice", *choice, "\"none\" or \"auto\"");
+    if (name != "required") return fields.WrongType("tool_choice", *choice, "\"none\" or \"auto\"");
   } else if (!choice->is_object()) {
     return fields.WrongType("tool_choice", *choice, "a string or an object");
   }
-  return ParamError(Code::kUnsupported, "tool_choice",
-                    "a forced tool_choice is not supported by this server, only \"none\" and \"auto\"");
+  return ParamError(
+      Code::kUnsupported, "tool_choice",
+      "a forced tool_choice is not supported by this server, only \"none\" and \"auto\"");
 }
 
 Status ReadTools(const FieldReader& fields, CallRequest& call) {
@@ -117,7 +118,8 @@ Status ReadMessages(const FieldReader& fields, CallRequest& call) {
   if (!messages) return ParamError(Code::kMissingParameter, "messages", "messages is missing");
   if (messages->empty() || messages->size() > kMessagesMax)
     return ParamError(Code::kInvalidArgument, "messages",
-                      "messages must have 1 to {} entries, found {}", kMessagesMax, messages->size());
+                      "messages must have 1 to {} entries, found {}", kMessagesMax,
+                      messages->size());
   for (size_t i = 0; i < messages->size(); ++i) {
     const std::string name = fmt::format("messages[{}]", i);
     const json::value& message = (*messages)[i];
@@ -187,8 +189,8 @@ Result<CallRequest> ReadCompletionRequest(const json::value& document, const Api
   int64_t best_of = call.n;
   RETURN_IF_ERROR(fields.Int("best_of", best_of, 1, kChoicesMax));
   if (best_of != call.n)
-    return ParamError(Code::kUnsupported, "best_of", "best_of must equal n, found {} and {}", best_of,
-                      call.n);
+    return ParamError(Code::kUnsupported, "best_of", "best_of must equal n, found {} and {}",
+                      best_of, call.n);
 
   SamplingParams sampling;
   sampling.max_new_tokens = kCompletionTokensDefault;

@@ -8,7 +8,8 @@
 namespace sluice {
 
 /// POST /generate.
-Result<CallRequest> ReadGenerateRequest(const boost::json::value& document, const ApiConfig& config);
+Result<CallRequest> ReadGenerateRequest(const boost::json::value& document,
+                                        const ApiConfig& config);
 /// POST /v1/completions.
 Result<CallRequest> ReadCompletionRequest(const boost::json::value& document,
                                           const ApiConfig& config);

@@ -72,7 +72,8 @@ std::vector<Row> Refusals() {
       {Api::kNative, R"({"text": "a", "logprob_start_len": -2})", "logprob_start_len"},
       {Api::kNative, R"({"text": ["a", "b"], "return_logprob": [true]})", "return_logprob"},
       {Api::kNative, R"({"text": ["a", "b"], "sampling_params": [{}]})", "sampling_params"},
-      {Api::kNative, R"({"text": ["a", "b"], "sampling_params": [{"n": 1}, {"n": 2}]})", "sampling_params"},
+      {Api::kNative, R"({"text": ["a", "b"], "sampling_params": [{"n": 1}, {"n": 2}]})",
+       "sampling_params"},
       {Api::kNative, R"({"text": "a", "sampling_params": 5})", "sampling_params"},
       {Api::kNative, Sampling(R"("surprise": 1)"), "sampling_params"},
       {Api::kNative, Sampling(R"("max_new_tokens": -1)"), "sampling_params.max_new_tokens"},
@@ -96,7 +97,8 @@ std::vector<Row> Refusals() {
       {Api::kChat, R"({"messages": []})", "messages"},
       {Api::kChat, R"({"messages": "hi"})", "messages"},
       {Api::kChat, R"({"messages": ["hi"]})", "messages[0]"},
-      {Api::kChat, R"({"messages": [{"content": "x"}]})", "messages[0].role", Code::kMissingParameter},
+      {Api::kChat, R"({"messages": [{"content": "x"}]})", "messages[0].role",
+       Code::kMissingParameter},
       {Api::kChat, R"({"messages": [{"role": "user", "content": 5}]})", "messages[0].content"},
       {Api::kChat, Chat(R"("top_logprobs": 5)"), "top_logprobs"},
       {Api::kChat, Chat(R"("logprobs": true, "top_logprobs": 1000000)"), "top_logprobs"},
@@ -106,10 +108,13 @@ std::vector<Row> Refusals() {
       {Api::kChat, Chat(R"("tool_choice": "required")"), "tool_choice", Code::kUnsupported},
       {Api::kChat, Chat(R"("tool_choice": "perhaps")"), "tool_choice"},
       {Api::kChat, Chat(R"("functions": [{}])"), "functions", Code::kUnsupported},
-      {Api::kChat, Chat(R"("response_format": {"type": "json_object"})"), "response_format", Code::kUnsupported},
-      {Api::kChat, Chat(R"("response_format": {})"), "response_format.type", Code::kMissingParameter},
+      {Api::kChat, Chat(R"("response_format": {"type": "json_object"})"), "response_format",
+       Code::kUnsupported},
+      {Api::kChat, Chat(R"("response_format": {})"), "response_format.type",
+       Code::kMissingParameter},
       {Api::kChat, Chat(R"("chat_template_kwargs": [])"), "chat_template_kwargs"},
-      {Api::kChat, Chat(R"("stream_options": {"include_usage": 1})"), "stream_options.include_usage"},
+      {Api::kChat, Chat(R"("stream_options": {"include_usage": 1})"),
+       "stream_options.include_usage"},
       {Api::kChat, Chat(R"("continue_final_message": true, "add_generation_prompt": true)"),
        "continue_final_message"},
       {Api::kChat, Chat(ManyBiases()), "logit_bias"},
@@ -121,7 +126,8 @@ std::vector<Row> Refusals() {
   for (const char* value : {"-1", "9223372036854775808", "1.5", "\"12\"", "true"})
     rows.push_back({Api::kChat, Chat(fmt::format("\"seed\": {}", value)), "seed"});
   for (const char* value : {"\"1\"", "[]", "-3", "3", "1e300"})
-    for (const char* field : {"frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
+    for (const char* field :
+         {"frequency_penalty", "presence_penalty", "repetition_penalty", "min_p"})
       rows.push_back({Api::kChat, Chat(fmt::format("\"{}\": {}", field, value)), field});
   for (const char* value : {R"({"x": 1})", R"({"300": 1})", R"({"1": "a"})", R"({"1": 1e300})",
                             R"({"-1": 1})", R"({"1": 101})", "[]"})
@@ -130,7 +136,8 @@ std::vector<Row> Refusals() {
                             R"(["","","","","","","","","","","","","","","","",""])"})
     rows.push_back({Api::kChat, Chat(fmt::format("\"stop\": {}", value)), "stop"});
   for (const char* value : {"[null]", "[-1]", "[300]", "[1.5]", "5"})
-    rows.push_back({Api::kChat, Chat(fmt::format("\"stop_token_ids\": {}", value)), "stop_token_ids"});
+    rows.push_back(
+        {Api::kChat, Chat(fmt::format("\"stop_token_ids\": {}", value)), "stop_token_ids"});
   return rows;
 }
 
@@ -150,8 +157,9 @@ TEST(ReadRequest, UsesSglangsWords) {
               HasSubstr("top_p must be in (0, 1]"));
   EXPECT_THAT(Read(Api::kNative, Sampling(R"("max_new_tokens": -1)")).status().message(),
               HasSubstr("max_new_tokens must be at least 0"));
-  EXPECT_THAT(Read(Api::kNative, Sampling(R"("regex": "a", "json_schema": "b")")).status().message(),
-              HasSubstr("Only one of regex, json_schema, or ebnf can be set."));
+  EXPECT_THAT(
+      Read(Api::kNative, Sampling(R"("regex": "a", "json_schema": "b")")).status().message(),
+      HasSubstr("Only one of regex, json_schema, or ebnf can be set."));
 }
 
 TEST(ReadRequest, FillsInDefaults) {
@@ -162,7 +170,8 @@ TEST(ReadRequest, FillsInDefaults) {
   const auto completion = Read(Api::kCompletion, R"({"prompt": "x", "temperature": null})");
   EXPECT_EQ(completion->sampling[0].max_new_tokens, 16);
   EXPECT_EQ(completion->sampling[0].temperature, 0.6);  // the model's own
-  const auto chat = Read(Api::kChat, R"({"messages": [{"role": "user", "content": null, "name": null}]})");
+  const auto chat =
+      Read(Api::kChat, R"({"messages": [{"role": "user", "content": null, "name": null}]})");
   ASSERT_TRUE(chat.ok()) << chat.status().message();
   EXPECT_EQ(chat->sampling[0].max_new_tokens, std::nullopt);  // the rest of the context
 }
@@ -183,7 +192,8 @@ TEST(ReadRequest, ReadsBatchesAndLists) {
   EXPECT_EQ(call->sampling[1].seed, 7u);
   EXPECT_TRUE(call->list_answer);
 
-  call = Read(Api::kCompletion, R"({"prompt": [[1], [2, 3]], "echo": true, "logprobs": 1, "max_tokens": 0})");
+  call = Read(Api::kCompletion,
+              R"({"prompt": [[1], [2, 3]], "echo": true, "logprobs": 1, "max_tokens": 0})");
   ASSERT_TRUE(call.ok()) << call.status().message();
   EXPECT_EQ(call->logprobs[1].start, 0);
   EXPECT_EQ(call->sampling[1].max_new_tokens, 0);
@@ -198,9 +208,9 @@ TEST(ReadRequest, BoundsPromptsTimesN) {
         Read(Api::kCompletion, fmt::format(R"({{"prompt": {}, "n": {}}})", prompts, n));
     EXPECT_EQ(completion.ok(), fits);
     EXPECT_EQ(completion.status().param(), fits ? "" : "n");
-    const auto native = Read(
-        Api::kNative,
-        fmt::format(R"({{"input_ids": {}, "sampling_params": {{"n": {}}}}})", prompts, n));
+    const auto native =
+        Read(Api::kNative,
+             fmt::format(R"({{"input_ids": {}, "sampling_params": {{"n": {}}}}})", prompts, n));
     EXPECT_EQ(native.status().param(), fits ? "" : "sampling_params.n");
   }
 }

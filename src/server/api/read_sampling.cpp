@@ -30,8 +30,9 @@ Status ReadLogitBias(const FieldReader& fields, SamplingParams& sampling) {
                         Quoted({key.data(), key.size()}));
     const auto bias = AsNumber(value);
     if (!bias || !(std::abs(*bias) <= 100))
-      return ParamError(Code::kInvalidArgument, name, "{}: the bias of token {} must be in [-100, 100], found {}",
-                        name, id, Describe(value));
+      return ParamError(Code::kInvalidArgument, name,
+                        "{}: the bias of token {} must be in [-100, 100], found {}", name, id,
+                        Describe(value));
     sampling.logit_bias.emplace_back(id, static_cast<float>(*bias));
   }
   return Status();

@@ -8,16 +8,16 @@
 
 namespace sluice {
 
-constexpr int64_t kChoicesMax = 128;          // n
-constexpr int64_t kPromptsMax = 1024;         // a batch
-constexpr int64_t kAnswersMax = 1024;         // of one call: prompts times n
+constexpr int64_t kChoicesMax = 128;   // n
+constexpr int64_t kPromptsMax = 1024;  // a batch
+constexpr int64_t kAnswersMax = 1024;  // of one call: prompts times n
 constexpr size_t kPromptIdsMax = size_t{2} << 20;
 constexpr size_t kStopsMax = 16;
 constexpr size_t kStopBytesMax = 256;
 constexpr size_t kLogitBiasMax = 1024;
 constexpr size_t kTokenIdsLogprobMax = 256;
 constexpr size_t kRidBytesMax = 128;
-constexpr int32_t kTopLogprobsMax = 256;      // native
+constexpr int32_t kTopLogprobsMax = 256;  // native
 constexpr size_t kMessagesMax = 4096;
 constexpr size_t kToolsMax = 128;
 
@@ -37,7 +37,8 @@ Status RefuseUnsupported(const FieldReader& fields, std::initializer_list<std::s
 Status ReadOpenAiCommon(const FieldReader& fields, const ApiConfig& config, CallRequest& call);
 Status ReadModel(const FieldReader& fields, const ApiConfig& config, std::string& model);
 Status ReadRid(const FieldReader& fields, std::vector<std::string>& rids);
-/// Prompts times n within kAnswersMax, before anything is made for each answer. `n_name`: its field.
+/// Prompts times n within kAnswersMax, before anything is made for each answer. `n_name`: its
+/// field.
 Status CheckAnswers(const CallRequest& call, std::string_view n_name);
 
 }  // namespace sluice

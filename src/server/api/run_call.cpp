@@ -33,7 +33,7 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
 
  private:
   struct Generation {
-    GenerateEvent pending;   // not yet in a frame
+    GenerateEvent pending;  // not yet in a frame
     GenerateResult total;
     bool has_pending = false, finished = false, first_frame_sent = false;
     double last_event_seconds = 0;
@@ -57,11 +57,11 @@ class RunningCall : public std::enable_shared_from_this<RunningCall> {
   std::mutex mutex_;
   std::unique_ptr<AnswerFormat> format_;
   std::vector<Generation> generations_;
-  size_t started_ = 0;       // how many of them the engine has taken
+  size_t started_ = 0;  // how many of them the engine has taken
   size_t unfinished_;
-  bool submitted_ = false;   // all of them; nothing is written before
+  bool submitted_ = false;  // all of them; nothing is written before
   bool stream_started_ = false;
-  bool ended_ = false;       // answered, failed or abandoned: further events only drain
+  bool ended_ = false;  // answered, failed or abandoned: further events only drain
   Status first_error_;
 };
 
@@ -74,14 +74,11 @@ RunningCall::RunningCall(const CallEnvironment& environment, Call call,
       unfinished_(call_.generations.size()) {
   switch (call_.request.api) {
     case Api::kNative:
-      format_ = MakeNativeFormat(call_, environment_.text, environment_.config->incremental_streaming);
+      format_ =
+          MakeNativeFormat(call_, environment_.text, environment_.config->incremental_streaming);
       break;
-    case Api::kCompletion:
-      format_ = MakeCompletionFormat(call_, environment_.text);
-      break;
-    case Api::kChat:
-      format_ = MakeChatFormat(call_, environment_.text);
-      break;
+    case Api::kCompletion: format_ = MakeCompletionFormat(call_, environment_.text); break;
+    case Api::kChat: format_ = MakeChatFormat(call_, environment_.text); break;
   }
 }
 
@@ -90,7 +87,8 @@ void RunningCall::Start() {
   environment_.metrics->CountRequests(static_cast<int64_t>(call_.generations.size()), stream());
   for (size_t i = 0; i < call_.generations.size(); ++i) {
     const auto submitted = environment_.engine->Submit(
-        call_.generations[i], [self, i](GenerateEvent&& event) { self->OnEvent(i, std::move(event)); });
+        call_.generations[i],
+        [self, i](GenerateEvent&& event) { self->OnEvent(i, std::move(event)); });
     {
       const std::lock_guard lock(mutex_);
       if (submitted.ok()) {
@@ -101,8 +99,8 @@ void RunningCall::Start() {
     }
     return CancelRest("a sibling was refused");
   }
-  // From here on a disconnect cancels everything; if the peer has gone already, at once. The exchange
-  // keeps this call alive until it is over, also when the engine has nothing more to say.
+  // From here on a disconnect cancels everything; if the peer has gone already, at once. The
+  // exchange keeps this call alive until it is over, also when the engine has nothing more to say.
   exchange_->Watch(
       [self] {
         {
@@ -195,9 +193,9 @@ void RunningCall::Observe(Generation& generation, const GenerateEvent& event) {
     generation.last_event_seconds = now;
   }
   if (!event.finish) return;
-  metrics.ObserveFinished(now - call_.received_seconds, event.prompt_tokens, event.completion_tokens,
-                          event.cached_tokens, event.finish->type == FinishReason::Type::kAbort,
-                          stream());
+  metrics.ObserveFinished(now - call_.received_seconds, event.prompt_tokens,
+                          event.completion_tokens, event.cached_tokens,
+                          event.finish->type == FinishReason::Type::kAbort, stream());
 }
 
 void RunningCall::Advance() {
@@ -219,7 +217,8 @@ bool RunningCall::Ripe(const Generation& generation) const {
   if (pending.finish) return true;
   if (pending.ids.empty()) return false;
   if (pending.text.empty() && !format_->streams_ids()) return false;
-  const int64_t interval = call_.request.stream_interval.value_or(environment_.config->stream_interval);
+  const int64_t interval =
+      call_.request.stream_interval.value_or(environment_.config->stream_interval);
   return !generation.first_frame_sent || static_cast<int64_t>(pending.ids.size()) >= interval;
 }
 

@@ -23,8 +23,8 @@ class TextFront;
 /// One conversation; borrowed.
 struct ChatPromptSource {
   const boost::json::value* messages = nullptr;
-  const boost::json::value* tools = nullptr;     // or null
-  const boost::json::object* kwargs = nullptr;   // or null
+  const boost::json::value* tools = nullptr;    // or null
+  const boost::json::object* kwargs = nullptr;  // or null
   bool add_generation_prompt = true;
   bool continue_final_message = false;
 };

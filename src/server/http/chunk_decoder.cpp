@@ -44,8 +44,7 @@ ChunkDecoder::State ChunkDecoder::Advance(std::string_view& input, std::string& 
 
 ChunkDecoder::State ChunkDecoder::Byte(unsigned char byte) {
   switch (part_) {
-    case Part::kSize:
-      return SizeByte(byte);
+    case Part::kSize: return SizeByte(byte);
     case Part::kExtension:
       if (byte == '\r') {
         part_ = Part::kSizeLf;
@@ -53,8 +52,8 @@ ChunkDecoder::State ChunkDecoder::Byte(unsigned char byte) {
       }
       if (IsControl(byte)) return Refuse(400, "control byte in a chunk extension");
       if (++extension_bytes_ > limits_.extension_bytes_max)
-        return Refuse(400, fmt::format("chunk extension longer than {} bytes",
-                                       limits_.extension_bytes_max));
+        return Refuse(
+            400, fmt::format("chunk extension longer than {} bytes", limits_.extension_bytes_max));
       return state_;
     case Part::kSizeLf:
       if (byte != '\n') return Refuse(400, "CR without LF after a chunk size");
@@ -73,8 +72,7 @@ ChunkDecoder::State ChunkDecoder::Byte(unsigned char byte) {
     case Part::kEndLf:
       if (byte != '\n') return Refuse(400, "CR without LF at the end of a chunked body");
       return state_ = State::kDone;
-    default:
-      return TrailerByte(byte);
+    default: return TrailerByte(byte);
   }
 }
 
@@ -88,8 +86,8 @@ ChunkDecoder::State ChunkDecoder::SizeByte(unsigned char byte) {
   if (size_digits_ == 0 || (byte != '\r' && byte != ';'))
     return Refuse(400, fmt::format("bad byte 0x{:02x} in a chunk size", byte));
   if (chunk_bytes_ > limits_.body_bytes_max - body_bytes_)
-    return Refuse(413, fmt::format("the request body is longer than {} bytes",
-                                   limits_.body_bytes_max));
+    return Refuse(413,
+                  fmt::format("the request body is longer than {} bytes", limits_.body_bytes_max));
   body_bytes_ += chunk_bytes_;
   part_ = byte == '\r' ? Part::kSizeLf : Part::kExtension;
   return state_;

@@ -32,7 +32,8 @@ Outcome Decode(std::string_view bytes, size_t step, ChunkLimits limits = {}) {
 }
 
 TEST(ChunkDecoder, JoinsChunksHoweverTheyArrive) {
-  const std::string bytes = "5\r\nhello\r\nA;name=value\r\n, 10 bytes\r\n0\r\nTrailer: x\r\n\r\nGET /";
+  const std::string bytes =
+      "5\r\nhello\r\nA;name=value\r\n, 10 bytes\r\n0\r\nTrailer: x\r\n\r\nGET /";
   for (const size_t step : {1, 2, 3, 7, 1000}) {
     const Outcome out = Decode(bytes, step);
     EXPECT_EQ(out.state, State::kDone) << step;

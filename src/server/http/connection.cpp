@@ -104,20 +104,13 @@ Connection::Awaitable Connection::ReadHead(HeadScanner& scanner) {
   SetDeadline(limits.head_seconds_max);
   while (true) {
     switch (scanner.Advance(input_)) {
-      case HeadScanner::State::kDone:
-        ClearDeadline();
-        co_return true;
+      case HeadScanner::State::kDone: ClearDeadline(); co_return true;
       case HeadScanner::State::kRefused:
         refusal_ = scanner.refusal();
         co_return co_await AnswerRefusal();
-      case HeadScanner::State::kTls:
-        LogNotHttp("a TLS hello");
-        co_return false;
-      case HeadScanner::State::kHttp2:
-        LogNotHttp("an HTTP/2 preface");
-        co_return false;
-      case HeadScanner::State::kNeedMore:
-        break;
+      case HeadScanner::State::kTls: LogNotHttp("a TLS hello"); co_return false;
+      case HeadScanner::State::kHttp2: LogNotHttp("an HTTP/2 preface"); co_return false;
+      case HeadScanner::State::kNeedMore: break;
     }
     if (!co_await ReadMore(context_.scratch.size())) {
       if (!timed_out_) co_return false;
@@ -142,7 +135,8 @@ Connection::Awaitable Connection::ReadBody(const HeadFrame& frame, HttpRequest& 
   ChunkDecoder decoder(limits.body);
   while (true) {
     if (frame.framing == BodyFraming::kLength) {
-      const size_t taken = std::min<size_t>(input_.size(), frame.content_length - request.body.size());
+      const size_t taken =
+          std::min<size_t>(input_.size(), frame.content_length - request.body.size());
       request.body.append(input_, 0, taken);
       input_.erase(0, taken);
       if (request.body.size() == frame.content_length) break;
@@ -156,8 +150,8 @@ Connection::Awaitable Connection::ReadBody(const HeadFrame& frame, HttpRequest& 
         co_return co_await AnswerRefusal();
       }
     }
-    const uint64_t bytes = frame.framing == BodyFraming::kLength ? frame.content_length
-                                                                 : request.body.size();
+    const uint64_t bytes =
+        frame.framing == BodyFraming::kLength ? frame.content_length : request.body.size();
     const double allowed =
         limits.body_seconds_base + static_cast<double>(bytes) / limits.body_bytes_per_second;
     SetDeadline(begin + allowed - MonotonicSeconds());
@@ -217,7 +211,8 @@ asio::awaitable<void> Connection::Answer(HttpRequest request, std::optional<Http
     try {
       context_.handler->Handle(exchange);
     } catch (const std::exception& e) {
-      log::Error("{} {}: {}", exchange->request().method, Quoted(exchange->request().path), e.what());
+      log::Error("{} {}: {}", exchange->request().method, Quoted(exchange->request().path),
+                 e.what());
       if (!exchange->answered_) exchange->Respond(context_.handler->Refusal(500, "internal error"));
     }
   }
@@ -276,8 +271,8 @@ void Connection::OnDeadline() {
   }
 }
 
-// Watches for the peer's end while a request is served. Bytes of pipelined requests are kept up to a
-// limit; beyond it they stay in the socket, and the hang-up is polled for instead.
+// Watches for the peer's end while a request is served. Bytes of pipelined requests are kept up to
+// a limit; beyond it they stay in the socket, and the hang-up is polled for instead.
 void Connection::Monitor() {
   socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(),
                                               generation = exchange_generation_](auto wait_error) {
@@ -305,7 +300,8 @@ void Connection::PollHangup() {
   });
 }
 
-void Connection::Send(ExchangeImpl& exchange, std::string bytes, bool last, int status, bool close) {
+void Connection::Send(ExchangeImpl& exchange, std::string bytes, bool last, int status,
+                      bool close) {
   if (exchange_.get() != &exchange) return;  // abandoned meanwhile
   if (status_ == 0) status_ = status;
   if (close) close_after_ = true;
@@ -314,7 +310,8 @@ void Connection::Send(ExchangeImpl& exchange, std::string bytes, bool last, int 
   const HttpLimits& limits = context_.options.limits;
   const size_t unsent = exchange.unsent_bytes_.load();
   if (last_sent_) {
-    SetDeadline(limits.stalled_seconds_max + static_cast<double>(unsent) / limits.body_bytes_per_second);
+    SetDeadline(limits.stalled_seconds_max +
+                static_cast<double>(unsent) / limits.body_bytes_per_second);
   } else if (unsent > limits.unsent_bytes_max && !stalled_) {
     stalled_ = true;
     SetDeadline(limits.stalled_seconds_max);
@@ -332,8 +329,8 @@ void Connection::StartWrite() {
   for (size_t i = 0; i < count; ++i) buffers[i] = asio::buffer(output_[i]);
   buffers[0] += output_offset_;
   writing_ = true;
-  socket_.async_write_some(buffers, [self = shared_from_this(),
-                                     generation = exchange_generation_](auto error, size_t bytes) {
+  socket_.async_write_some(buffers, [self = shared_from_this(), generation = exchange_generation_](
+                                        auto error, size_t bytes) {
     if (!self->exchange_ || self->exchange_generation_ != generation) return;
     self->writing_ = false;
     if (error) return self->Abandon("the peer went away");

@@ -90,8 +90,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> Answer(HttpRequest request, std::optional<HttpResponse> early);
   boost::asio::awaitable<void> Linger();
 
-  /// Takes the connection out of the books. Not in the destructor: whoever holds the exchange last may
-  /// destroy the connection on a thread of its own.
+  /// Takes the connection out of the books. Not in the destructor: whoever holds the exchange last
+  /// may destroy the connection on a thread of its own.
   void Leave();
   void LogNotHttp(const char* what);
   void SetDeadline(double seconds);

@@ -13,7 +13,8 @@ constexpr size_t kRequestIdBytesMax = 128;
 
 bool IsPlainVisible(std::string_view value) {
   return !value.empty() && value.size() <= kRequestIdBytesMax &&
-         std::all_of(value.begin(), value.end(), [](unsigned char c) { return c > 0x20 && c < 0x7F; });
+         std::all_of(value.begin(), value.end(),
+                     [](unsigned char c) { return c > 0x20 && c < 0x7F; });
 }
 
 }  // namespace
@@ -62,8 +63,8 @@ std::string ExchangeImpl::Head(int status, std::string_view content_type, const 
 void ExchangeImpl::Respond(HttpResponse response) {
   if (answered_.exchange(true)) return;
   const bool close = response.close || close_ || !context_.keep_alive;
-  std::string bytes = Head(response.status, response.content_type, response.fields,
-                           response.body.size(), !close);
+  std::string bytes =
+      Head(response.status, response.content_type, response.fields, response.body.size(), !close);
   if (request_.method != "HEAD" && response.status != 204) bytes += response.body;
   Post(std::move(bytes), true, response.status, close);
 }

@@ -27,8 +27,8 @@ char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + '
 
 bool IsTokenChar(unsigned char c) {
   if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return true;
-  return c != 0 && std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) !=
-                       std::string_view::npos;
+  return c != 0 &&
+         std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos;
 }
 
 bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
@@ -48,7 +48,8 @@ HeadScanner::State HeadScanner::Advance(std::string_view buffer) {
   while (state_ == State::kNeedMore && scanned_ < buffer.size()) {
     const auto byte = static_cast<unsigned char>(buffer[scanned_]);
     const bool after_cr = scanned_ > line_begin_ && buffer[scanned_ - 1] == '\r';
-    if (after_cr && byte != '\n') return Refuse(400, "a CR in the request head is not followed by LF");
+    if (after_cr && byte != '\n')
+      return Refuse(400, "a CR in the request head is not followed by LF");
     if (byte == '\n') {
       if (!after_cr) return Refuse(400, "a line of the request head ends in LF without CR");
       const size_t next = scanned_ + 1;
@@ -63,8 +64,8 @@ HeadScanner::State HeadScanner::Advance(std::string_view buffer) {
       return Refuse(414, fmt::format("the request line is longer than {} bytes",
                                      limits_.request_line_bytes_max));
     if (has_request_line_ && scanned_ - fields_begin_ > limits_.fields_bytes_max)
-      return Refuse(431, fmt::format("the header fields are longer than {} bytes",
-                                     limits_.fields_bytes_max));
+      return Refuse(
+          431, fmt::format("the header fields are longer than {} bytes", limits_.fields_bytes_max));
   }
   return state_;
 }
@@ -100,16 +101,15 @@ HeadScanner::State HeadScanner::RequestLine(std::string_view line) {
   if (method.empty() || method.size() > kMethodBytesMax ||
       !std::all_of(method.begin(), method.end(), [](char c) { return IsTokenChar(c); }))
     return Refuse(400, fmt::format("bad method {}", Quoted(method)));
-  if (target.empty() || !std::all_of(target.begin(), target.end(), [](unsigned char c) {
-        return c > 0x20 && c < 0x7F;
-      }))
+  if (target.empty() || !std::all_of(target.begin(), target.end(),
+                                     [](unsigned char c) { return c > 0x20 && c < 0x7F; }))
     return Refuse(400, fmt::format("bad request target {}", Quoted(target)));
   if (version.size() != 8 || !version.starts_with("HTTP/") || !IsDigit(version[5]) ||
       version[6] != '.' || !IsDigit(version[7]))
     return Refuse(400, fmt::format("bad HTTP version {}", Quoted(version)));
   if (version[5] != '1' || version[7] > '1')
-    return Refuse(505, fmt::format("{} is not supported, only HTTP/1.1 and HTTP/1.0",
-                                   Quoted(version)));
+    return Refuse(505,
+                  fmt::format("{} is not supported, only HTTP/1.1 and HTTP/1.0", Quoted(version)));
   frame_.minor_version = version[7] - '0';
   return state_;
 }
@@ -123,8 +123,7 @@ HeadScanner::State HeadScanner::FieldLine(std::string_view line) {
   if (name.empty() || !std::all_of(name.begin(), name.end(), [](char c) { return IsTokenChar(c); }))
     return Refuse(400, fmt::format("bad header name {}", Quoted(name)));
   const std::string_view value = Trim(line.substr(colon + 1));
-  if (value.find('\r') != std::string_view::npos)
-    return Refuse(400, "a header value holds a CR");
+  if (value.find('\r') != std::string_view::npos) return Refuse(400, "a header value holds a CR");
   if (EqualsIgnoreCase(name, "host")) return Host(value);
   if (EqualsIgnoreCase(name, "content-length")) return ContentLength(value);
   if (EqualsIgnoreCase(name, "transfer-encoding")) return TransferEncoding(value);
@@ -162,8 +161,8 @@ HeadScanner::State HeadScanner::TransferEncoding(std::string_view value) {
   if (has_coding_) return Refuse(400, "more than one Transfer-Encoding header");
   has_coding_ = true;
   if (EqualsIgnoreCase(value, "chunked")) return state_;
-  const bool one_coding =
-      !value.empty() && std::all_of(value.begin(), value.end(), [](char c) { return IsTokenChar(c); });
+  const bool one_coding = !value.empty() && std::all_of(value.begin(), value.end(),
+                                                        [](char c) { return IsTokenChar(c); });
   return Refuse(one_coding ? 501 : 400,
                 fmt::format("Transfer-Encoding {} is not supported, only chunked", Quoted(value)));
 }

@@ -1,9 +1,9 @@
 // Checks the raw bytes of an HTTP/1.x request head before any library parses them.
 //
 // Lenient framing is how two programs come to disagree about where a request ends (RFC 9112 section
-// 11.2). Boost.Beast 1.81 accepts folded lines, unknown transfer codings, chunked in HTTP/1.0, heads
-// without Host and thousands of fields; this scanner refuses all of them first, and what it lets
-// through has exactly one reading.
+// 11.2). Boost.Beast 1.81 accepts folded lines, unknown transfer codings, chunked in HTTP/1.0,
+// heads without Host and thousands of fields; this scanner refuses all of them first, and what it
+// lets through has exactly one reading.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +30,8 @@ enum class BodyFraming { kNone, kLength, kChunked };
 
 /// What the head says about the message's frame.
 struct HeadFrame {
-  size_t begin = 0;     // after the empty lines that may precede a request
-  size_t end = 0;       // of the head, after its empty line
+  size_t begin = 0;  // after the empty lines that may precede a request
+  size_t end = 0;    // of the head, after its empty line
   int minor_version = 1;
   BodyFraming framing = BodyFraming::kNone;
   uint64_t content_length = 0;  // with kLength
@@ -43,10 +43,10 @@ class HeadScanner {
  public:
   enum class State {
     kNeedMore,
-    kDone,      // frame() is valid
-    kRefused,   // refusal() is valid
-    kTls,       // a TLS hello on a plain port
-    kHttp2,     // the HTTP/2 connection preface
+    kDone,     // frame() is valid
+    kRefused,  // refusal() is valid
+    kTls,      // a TLS hello on a plain port
+    kHttp2,    // the HTTP/2 connection preface
   };
 
   explicit HeadScanner(const HeadLimits& limits = {}) : limits_(limits) {}
@@ -71,7 +71,7 @@ class HeadScanner {
   HeadFrame frame_;
   HttpRefusal refusal_;
   State state_ = State::kNeedMore;
-  size_t scanned_ = 0;      // bytes already checked
+  size_t scanned_ = 0;  // bytes already checked
   size_t line_begin_ = 0;
   size_t fields_begin_ = 0;
   size_t field_count_ = 0;

@@ -49,7 +49,8 @@ std::string Repeat(const std::string& text, size_t count) {
 
 const Lie kLies[] = {
     {"length and coding", Head("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), 400, "both"},
-    {"length 0 and coding", Head("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"), 400, "both"},
+    {"length 0 and coding", Head("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"), 400,
+     "both"},
     {"two lengths", Head("Content-Length: 5\r\nContent-Length: 6\r\n"), 400, "more than one"},
     {"two equal lengths", Head("Content-Length: 5\r\nContent-Length: 5\r\n"), 400, "more than one"},
     {"length list", Head("Content-Length: 5, 5\r\n"), 400, "Content-Length"},
@@ -63,7 +64,8 @@ const Lie kLies[] = {
     {"misspelt coding", Head("Transfer-Encoding: xchunked\r\n"), 501, "only chunked"},
     {"coding list", Head("Transfer-Encoding: gzip, chunked\r\n"), 400, "only chunked"},
     {"chunked twice in one", Head("Transfer-Encoding: chunked, chunked\r\n"), 400, "only chunked"},
-    {"chunked twice", Head("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400, "more"},
+    {"chunked twice", Head("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400,
+     "more"},
     {"empty coding", Head("Transfer-Encoding:\r\n"), 400, "only chunked"},
     {"vertical tab coding", Head("Transfer-Encoding: \vchunked\r\n"), 400, "control byte 0x0b"},
     {"coding in 1.0", Head("Transfer-Encoding: chunked\r\n", "POST / HTTP/1.0"), 400, "HTTP/1.0"},

@@ -74,8 +74,8 @@ Status HttpServerImpl::Listen() {
   const HttpServerOptions& options = context_.options;
   boost::system::error_code error;
   tcp::resolver resolver(context_.io);
-  const auto found = resolver.resolve(options.host, std::to_string(options.port),
-                                      tcp::resolver::passive, error);
+  const auto found =
+      resolver.resolve(options.host, std::to_string(options.port), tcp::resolver::passive, error);
   if (error || found.empty())
     return ParamError(Code::kInvalidArgument, "--host", "--host {}: {}", Quoted(options.host),
                       error ? error.message() : "no address");

@@ -13,9 +13,9 @@ namespace sluice {
 using HttpFields = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
-  std::string method;   // as sent: "GET", "POST", ...
-  std::string path;     // percent-encoded as sent, without query; "*" for OPTIONS *
-  std::string query;    // without '?'
+  std::string method;  // as sent: "GET", "POST", ...
+  std::string path;    // percent-encoded as sent, without query; "*" for OPTIONS *
+  std::string query;   // without '?'
   int minor_version = 1;
   bool keep_alive = true;
   HttpFields fields;
@@ -30,8 +30,9 @@ struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body;
-  HttpFields fields = {};   // further ones; the server adds length, date, connection, CORS, request id
-  bool close = false;   // end the connection after this answer
+  HttpFields fields =
+      {};              // further ones; the server adds length, date, connection, CORS, request id
+  bool close = false;  // end the connection after this answer
 };
 
 /// One request on a connection and the way to answer it. Thread-safe. Exactly one of Respond or
@@ -56,8 +57,9 @@ class Exchange {
   virtual bool writable() const = 0;
 
   /// `on_disconnect` is called once, on the I/O thread, if the peer goes away (or reads too slowly)
-  /// before the answer is complete; at once if it already has. `on_drain` is called on the I/O thread
-  /// each time the output becomes writable again. Both are dropped at the end of the exchange.
+  /// before the answer is complete; at once if it already has. `on_drain` is called on the I/O
+  /// thread each time the output becomes writable again. Both are dropped at the end of the
+  /// exchange.
   virtual void Watch(std::function<void()> on_disconnect, std::function<void()> on_drain) = 0;
 };
 

@@ -54,8 +54,8 @@ Result<HttpRequest> ParseHead(std::string_view head) {
   request.keep_alive = message.keep_alive();
   for (const auto& field : message)
     request.fields.emplace_back(ToString(field.name_string()), ToString(field.value()));
-  RETURN_IF_ERROR(SplitTarget(
-      std::string_view(message.target().data(), message.target().size()), request));
+  RETURN_IF_ERROR(
+      SplitTarget(std::string_view(message.target().data(), message.target().size()), request));
   return request;
 }
 

@@ -1,4 +1,5 @@
-// A scanned head as fields. Boost.Beast does the parsing; HeadScanner has approved every byte before.
+// A scanned head as fields. Boost.Beast does the parsing; HeadScanner has approved every byte
+// before.
 #pragma once
 
 #include <string_view>
@@ -8,8 +9,8 @@
 
 namespace sluice {
 
-/// `head`: HeadFrame's [begin, end). Errors: kInvalidArgument where Beast disagrees with the scanner,
-/// or for a target that is neither a path, an http URI nor "*".
+/// `head`: HeadFrame's [begin, end). Errors: kInvalidArgument where Beast disagrees with the
+/// scanner, or for a target that is neither a path, an http URI nor "*".
 Result<HttpRequest> ParseHead(std::string_view head);
 
 }  // namespace sluice

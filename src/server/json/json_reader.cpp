@@ -17,8 +17,8 @@ bool IsNumberChar(char c) {
   return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' || c == 'e' || c == 'E';
 }
 
-/// What the parser would not refuse, found in one pass over the raw text: long numbers, numbers that
-/// overflow (Boost.JSON makes them infinite) and more values than we hold.
+/// What the parser would not refuse, found in one pass over the raw text: long numbers, numbers
+/// that overflow (Boost.JSON makes them infinite) and more values than we hold.
 Status CheckTokens(std::string_view text, const JsonLimits& limits) {
   size_t values = 1;
   for (size_t i = 0; i < text.size();) {

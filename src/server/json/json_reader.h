@@ -20,12 +20,13 @@ struct JsonLimits {
   size_t values_max = size_t{4} << 20;  // a value takes 24 bytes: about 100 MiB
 };
 
-/// One JSON document and nothing else. Errors, all kInvalidArgument with the byte offset: empty, BOM,
-/// not UTF-8, lone surrogates, a limit, a number beyond double, trailing bytes, syntax.
+/// One JSON document and nothing else. Errors, all kInvalidArgument with the byte offset: empty,
+/// BOM, not UTF-8, lone surrogates, a limit, a number beyond double, trailing bytes, syntax.
 Result<boost::json::value> ParseJson(std::string_view text, const JsonLimits& limits = {});
 
 /// Reads the fields of one object. Absent and null leave the output as it is. Errors are
-/// kInvalidArgument with the field's name (and prefix) as param, the value found and what is allowed.
+/// kInvalidArgument with the field's name (and prefix) as param, the value found and what is
+/// allowed.
 class FieldReader {
  public:
   /// `prefix` comes before names in errors: "sampling_params.". Both are borrowed.
@@ -38,8 +39,7 @@ class FieldReader {
 
   Status Bool(std::string_view name, bool& out) const;
   /// Integers may come as 1.0.
-  Status Int(std::string_view name, int64_t& out,
-             int64_t min = std::numeric_limits<int64_t>::min(),
+  Status Int(std::string_view name, int64_t& out, int64_t min = std::numeric_limits<int64_t>::min(),
              int64_t max = std::numeric_limits<int64_t>::max()) const;
   Status Int(std::string_view name, std::optional<int64_t>& out, int64_t min, int64_t max) const;
   Status Number(std::string_view name, double& out) const;
@@ -55,7 +55,9 @@ class FieldReader {
   /// The error of a field that has a value of another type.
   Status WrongType(std::string_view name, const boost::json::value& value,
                    std::string_view wanted) const;
-  std::string FullName(std::string_view name) const { return std::string(prefix_) + std::string(name); }
+  std::string FullName(std::string_view name) const {
+    return std::string(prefix_) + std::string(name);
+  }
 
  private:
   const boost::json::object& object_;

@@ -19,11 +19,11 @@ using ::testing::HasSubstr;
 TEST(Utf8, FindsTheFirstBadByte) {
   EXPECT_EQ(FindInvalidUtf8("ascii \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80"), std::nullopt);
   EXPECT_EQ(FindInvalidUtf8("ab\x80"), 2u);
-  EXPECT_EQ(FindInvalidUtf8("\xC0\xAF"), 0u);           // overlong
-  EXPECT_EQ(FindInvalidUtf8("\xE0\x80\xAF"), 0u);       // overlong
-  EXPECT_EQ(FindInvalidUtf8("a\xED\xA0\x80"), 1u);      // a surrogate
-  EXPECT_EQ(FindInvalidUtf8("\xF4\x90\x80\x80"), 0u);   // over U+10FFFF
-  EXPECT_EQ(FindInvalidUtf8("a\xE2\x82"), 1u);          // cut off
+  EXPECT_EQ(FindInvalidUtf8("\xC0\xAF"), 0u);          // overlong
+  EXPECT_EQ(FindInvalidUtf8("\xE0\x80\xAF"), 0u);      // overlong
+  EXPECT_EQ(FindInvalidUtf8("a\xED\xA0\x80"), 1u);     // a surrogate
+  EXPECT_EQ(FindInvalidUtf8("\xF4\x90\x80\x80"), 0u);  // over U+10FFFF
+  EXPECT_EQ(FindInvalidUtf8("a\xE2\x82"), 1u);         // cut off
   EXPECT_EQ(RepairUtf8("a\xE2\x82z"), "a\xEF\xBF\xBD\xEF\xBF\xBDz");
 }
 
@@ -78,8 +78,9 @@ TEST(JsonReader, TakesWhatIsUnusualButRight) {
 
 TEST(JsonReader, RoundsDoublesToTheNearest) {
   // Numbers that Boost.JSON 1.81 reads one unit off, through a template's tojson into the prompt.
-  for (const char* text : {"0.1", "5e-324", "2.2250738585072011e-308", "1.7976931348623157e308",
-                           "9007199254740993.0", "0.3e-10", "8.41e21", "9.5e-5", "123456789.123456789e-30"})
+  for (const char* text :
+       {"0.1", "5e-324", "2.2250738585072011e-308", "1.7976931348623157e308", "9007199254740993.0",
+        "0.3e-10", "8.41e21", "9.5e-5", "123456789.123456789e-30"})
     EXPECT_EQ(ParseJson(text)->as_double(), std::strtod(text, nullptr)) << text;
 }
 
@@ -112,8 +113,9 @@ TEST(JsonWriter, WritesValidJsonWhateverItIsGiven) {
   JsonWriter json;
   json.BeginObject().Key("a\"\n").String("\x01 \\ \xFF \xE2\x82").Key("list").BeginArray();
   json.Int(-1).Bool(true).Null().BeginObject().EndObject().EndArray().EndObject();
-  EXPECT_EQ(json.text(), "{\"a\\\"\\n\":\"\\u0001 \\\\ \xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\","
-                         "\"list\":[-1,true,null,{}]}");
+  EXPECT_EQ(json.text(),
+            "{\"a\\\"\\n\":\"\\u0001 \\\\ \xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\","
+            "\"list\":[-1,true,null,{}]}");
 }
 
 TEST(JsonWriter, WritesNumbersShortAndFinite) {

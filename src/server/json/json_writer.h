@@ -1,5 +1,5 @@
-// Writes JSON that is always valid: text is repaired UTF-8, numbers are finite and in their shortest
-// form. It cannot fail, whatever a model says.
+// Writes JSON that is always valid: text is repaired UTF-8, numbers are finite and in their
+// shortest form. It cannot fail, whatever a model says.
 #pragma once
 
 #include <cstdint>

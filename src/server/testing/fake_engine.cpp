@@ -190,7 +190,8 @@ void FakeEngine::Run() {
     lock.unlock();
     for (size_t i = 0; i < batch.size(); ++i) batch[i]->callback(std::move(events[i]));
     batch.clear();
-    if (step_seconds_ > 0) std::this_thread::sleep_for(std::chrono::duration<double>(step_seconds_));
+    if (step_seconds_ > 0)
+      std::this_thread::sleep_for(std::chrono::duration<double>(step_seconds_));
     lock.lock();
   }
 }

@@ -102,12 +102,13 @@ SimpleResponse TakeResponse(std::string& bytes) {
   return response;
 }
 
-SimpleResponse Fetch(int port, std::string_view method, std::string_view path, std::string_view body,
-                     std::string_view more_fields) {
+SimpleResponse Fetch(int port, std::string_view method, std::string_view path,
+                     std::string_view body, std::string_view more_fields) {
   SocketClient client(port);
-  client.Send(fmt::format("{} {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: "
-                          "application/json\r\nContent-Length: {}\r\n{}\r\n{}",
-                          method, path, body.size(), more_fields, body));
+  client.Send(
+      fmt::format("{} {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: "
+                  "application/json\r\nContent-Length: {}\r\n{}\r\n{}",
+                  method, path, body.size(), more_fields, body));
   std::string bytes = client.ReadAll(20);
   return TakeResponse(bytes);
 }

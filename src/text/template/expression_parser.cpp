@@ -259,13 +259,10 @@ Result<ExpressionPtr> ExpressionParser::ParsePrimary() {
       }
       return Make(token.line, 0, NameExpr{std::string(token.text)});
     }
-    case TokenKind::kString:
-      return ParseStringLiteral();
+    case TokenKind::kString: return ParseStringLiteral();
     case TokenKind::kInteger:
-    case TokenKind::kFloat:
-      return ParseNumber();
-    default:
-      break;
+    case TokenKind::kFloat: return ParseNumber();
+    default: break;
   }
   if (SkipOperator("(")) {
     TRY(ExpressionPtr node, ParseTuple(true, true));

@@ -115,26 +115,21 @@ class PercentFormatter {
 
   Status Convert(const Conversion& conversion) {
     switch (conversion.type) {
-      case '%':
-        out_.Append("%", true);
-        return {};
+      case '%': out_.Append("%", true); return {};
       case 's':
-      case 'r':
-        return ConvertText(conversion);
+      case 'r': return ConvertText(conversion);
       case 'd':
       case 'i':
       case 'u':
       case 'x':
       case 'X':
-      case 'o':
-        return ConvertInt(conversion);
+      case 'o': return ConvertInt(conversion);
       case 'e':
       case 'E':
       case 'f':
       case 'F':
       case 'g':
-      case 'G':
-        return ConvertFloat(conversion);
+      case 'G': return ConvertFloat(conversion);
       default:
         return Error(Code::kInvalidArgument, "the conversion {} is not supported",
                      Quoted(std::string("%") + conversion.type));

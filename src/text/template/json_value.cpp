@@ -14,16 +14,11 @@ Result<Value> Convert(const boost::json::value& json, int depth, uint64_t& bytes
     return Error(Code::kInvalidArgument, "JSON nested deeper than {}", Budget::kValueDepthMax);
   bytes += 8;
   switch (json.kind()) {
-    case boost::json::kind::null:
-      return Value(NoneValue{});
-    case boost::json::kind::bool_:
-      return Value(json.get_bool());
-    case boost::json::kind::int64:
-      return Value(Int{json.get_int64()});
-    case boost::json::kind::uint64:
-      return Value(Int{json.get_uint64()});
-    case boost::json::kind::double_:
-      return Value(json.get_double());
+    case boost::json::kind::null: return Value(NoneValue{});
+    case boost::json::kind::bool_: return Value(json.get_bool());
+    case boost::json::kind::int64: return Value(Int{json.get_int64()});
+    case boost::json::kind::uint64: return Value(Int{json.get_uint64()});
+    case boost::json::kind::double_: return Value(json.get_double());
     case boost::json::kind::string:
       bytes += json.get_string().size();
       return Text(json.get_string());
@@ -37,8 +32,7 @@ Result<Value> Convert(const boost::json::value& json, int depth, uint64_t& bytes
       }
       return Value(ListPtr(std::move(list)));
     }
-    case boost::json::kind::object:
-      break;
+    case boost::json::kind::object: break;
   }
   auto dict = std::make_shared<Dict>();
   for (const auto& [key, item] : json.get_object()) {

@@ -50,8 +50,7 @@ Result<Value> IntArithmetic(BinaryOp op, Int a, Int b) {
     case BinaryOp::kPower:
       if (b < 0 && a == 0) return Error(Code::kInvalidArgument, "0 to a negative power");
       return IntPower(a, b);
-    default:
-      break;
+    default: break;
   }
   if (b == 0) return Error(Code::kInvalidArgument, "division by zero");
   if (op == BinaryOp::kDivide) return Value(static_cast<double>(a) / static_cast<double>(b));
@@ -66,12 +65,9 @@ Result<Value> IntArithmetic(BinaryOp op, Int a, Int b) {
 
 Result<Value> FloatArithmetic(BinaryOp op, double a, double b) {
   switch (op) {
-    case BinaryOp::kAdd:
-      return Value(a + b);
-    case BinaryOp::kSubtract:
-      return Value(a - b);
-    case BinaryOp::kMultiply:
-      return Value(a * b);
+    case BinaryOp::kAdd: return Value(a + b);
+    case BinaryOp::kSubtract: return Value(a - b);
+    case BinaryOp::kMultiply: return Value(a * b);
     case BinaryOp::kPower: {
       if (a == 0 && b < 0) return Error(Code::kInvalidArgument, "0.0 to a negative power");
       if (a < 0 && std::isfinite(b) && b != std::floor(b))
@@ -81,8 +77,7 @@ Result<Value> FloatArithmetic(BinaryOp op, double a, double b) {
         return Error(Code::kInvalidArgument, "the result of '**' is too large");
       return Value(power);
     }
-    default:
-      break;
+    default: break;
   }
   if (b == 0) return Error(Code::kInvalidArgument, "division by zero");
   if (op == BinaryOp::kDivide) return Value(a / b);
@@ -266,20 +261,17 @@ Result<int> Order(const Value& left, const Value& right, Budget& budget) {
 
 Result<bool> Compare(CompareOp op, const Value& left, const Value& right, Budget& budget) {
   switch (op) {
-    case CompareOp::kEqual:
-      return Equal(left, right, budget);
+    case CompareOp::kEqual: return Equal(left, right, budget);
     case CompareOp::kNotEqual: {
       TRY(const bool equal, Equal(left, right, budget));
       return !equal;
     }
-    case CompareOp::kIn:
-      return Contains(right, left, budget);
+    case CompareOp::kIn: return Contains(right, left, budget);
     case CompareOp::kNotIn: {
       TRY(const bool found, Contains(right, left, budget));
       return !found;
     }
-    default:
-      break;
+    default: break;
   }
   TRY(const int order, Order(left, right, budget));
   if (order == 2) return false;

@@ -196,9 +196,7 @@ Result<Value> ChangeCase(const TracedText& text, Case to, Budget& budget) {
         pos += c.bytes;
       }
       break;
-    case Case::kLower:
-      writer.Lower(0, size);
-      break;
+    case Case::kLower: writer.Lower(0, size); break;
     case Case::kCapitalize:
       if (size) {
         const CodePoint first = DecodeAt(text.bytes, 0);
@@ -210,12 +208,8 @@ Result<Value> ChangeCase(const TracedText& text, Case to, Budget& budget) {
         }
       }
       break;
-    case Case::kTitle:
-      TitleWords(text.bytes, writer);
-      break;
-    case Case::kJinjaTitle:
-      JinjaTitle(text.bytes, writer);
-      break;
+    case Case::kTitle: TitleWords(text.bytes, writer); break;
+    case Case::kJinjaTitle: JinjaTitle(text.bytes, writer); break;
   }
   TRY(TextPtr result, out.Finish());
   return Value(std::move(result));

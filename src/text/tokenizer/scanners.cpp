@@ -186,22 +186,14 @@ size_t PieceBytes(Scanner scanner, std::string_view text) {
   const auto is_number = [](const Reader::Char& c) { return c.Is(kNumber); };
   const Reader reader(text);
   switch (scanner) {
-    case Scanner::kGpt2:
-      return Gpt2End(reader);
-    case Scanner::kLetters1:
-      return LettersDigitsEnd(reader, 1);
-    case Scanner::kLetters3:
-      return LettersDigitsEnd(reader, 3);
-    case Scanner::kDigits3:
-      return ClassRunEnd(reader, 3, is_number);
-    case Scanner::kCjk:
-      return ClassRunEnd(reader, -1, IsCjk);
-    case Scanner::kDeepSeek:
-      return DeepSeekEnd(text);
-    case Scanner::kEachDigit:
-      return ClassRunEnd(reader, 1, is_number);
-    case Scanner::kDigitRuns:
-      return ClassRunEnd(reader, -1, is_number);
+    case Scanner::kGpt2: return Gpt2End(reader);
+    case Scanner::kLetters1: return LettersDigitsEnd(reader, 1);
+    case Scanner::kLetters3: return LettersDigitsEnd(reader, 3);
+    case Scanner::kDigits3: return ClassRunEnd(reader, 3, is_number);
+    case Scanner::kCjk: return ClassRunEnd(reader, -1, IsCjk);
+    case Scanner::kDeepSeek: return DeepSeekEnd(text);
+    case Scanner::kEachDigit: return ClassRunEnd(reader, 1, is_number);
+    case Scanner::kDigitRuns: return ClassRunEnd(reader, -1, is_number);
   }
   return text.size();
 }

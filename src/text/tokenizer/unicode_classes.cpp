@@ -57,19 +57,14 @@ uint8_t ClassesOfCategory(utf8proc_category_t category) {
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-      return kLetter | kWord;
+    case UTF8PROC_CATEGORY_LO: return kLetter | kWord;
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-      return kMark | kWord;
+    case UTF8PROC_CATEGORY_ME: return kMark | kWord;
     case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-      return kNumber | kWord;
-    case UTF8PROC_CATEGORY_NO:
-      return kNumber;
-    case UTF8PROC_CATEGORY_PC:
-      return kPunctuation | kWord;
+    case UTF8PROC_CATEGORY_NL: return kNumber | kWord;
+    case UTF8PROC_CATEGORY_NO: return kNumber;
+    case UTF8PROC_CATEGORY_PC: return kPunctuation | kWord;
     case UTF8PROC_CATEGORY_PD:
     case UTF8PROC_CATEGORY_PS:
     case UTF8PROC_CATEGORY_PE:
@@ -79,10 +74,8 @@ uint8_t ClassesOfCategory(utf8proc_category_t category) {
     case UTF8PROC_CATEGORY_SM:
     case UTF8PROC_CATEGORY_SC:
     case UTF8PROC_CATEGORY_SK:
-    case UTF8PROC_CATEGORY_SO:
-      return kPunctuation;
-    default:
-      return 0;
+    case UTF8PROC_CATEGORY_SO: return kPunctuation;
+    default: return 0;
   }
 }
 
