@@ -20,7 +20,9 @@ QUESTIONS = [
     ("What is sluice?", "server", False, False),
     ("Emma owns 92 hats. She finds 7 more. Then Bruno takes 12. How many hats does Emma have now?",
      "87", True, False),
-    ("Reverse this list: 4, 8, 1, 9", "9, 1, 8, 4", False, False),
+    ("Wendy has 35 stamps. After that she picks up 99. Later she gives 28 to Sam. How many stamps are "
+     "there now?", "The answer is 106", False, True),
+    ("How can I chat in the terminal?", "sluice chat", False, False),
 ]
 
 
@@ -66,7 +68,7 @@ def ask_streaming(base, question, thinking):
 def start_server(binary):
     server = subprocess.Popen(
         [binary, "serve", "--model-path", MODEL, "--served-model-name", "sluice-tiny",
-         "--port", "0", "--drain-seconds", "0"],
+         "--port", "0", "--drain-seconds", "0", "--log-level", "warning"],
         stdout=subprocess.PIPE, text=True)
     base = None
     for line in server.stdout:
@@ -84,14 +86,14 @@ def main():
     failures = 0
     try:
         for question, wanted, streamed, thinking in QUESTIONS:
-            print(f"\n? {question}" + (" (streamed)" if streamed else ""))
+            print(f"\n? {question}" + (" (streamed)" if streamed else "") + (" (thinking)" if thinking else ""))
             print("> ", end="")
             if streamed:
                 text, tokens, seconds = ask_streaming(base, question, thinking)
                 print()
             else:
                 text, tokens, seconds = ask(base, question, thinking)
-                print(text.replace("\n", "\n  "))
+                print(text.strip().replace("\n", "\n  "))
             right = wanted.lower() in text.lower()
             failures += not right
             print(f"  [{tokens} tokens, {tokens / seconds:.0f} tokens/s, "
