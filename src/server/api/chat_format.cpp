@@ -26,13 +26,7 @@ class ChatFormat final : public AnswerFormat {
 
   void AppendEnd(const std::vector<GenerateResult>& results, std::string& out) override {
     if (!call_.request.include_usage) return;
-    JsonWriter json;
-    json.BeginObject();
-    WriteOpenAiHead(json, call_, "chat.completion.chunk");
-    json.Key("choices").BeginArray().EndArray().Key("usage");
-    WriteUsage(json, call_, results);
-    json.EndObject();
-    AppendSse(out, json.text());
+    AppendUsageFrame(call_, "chat.completion.chunk", results, out);
   }
 
   std::string Whole(const std::vector<GenerateResult>& results) override {

@@ -38,13 +38,7 @@ class CompletionFormat final : public AnswerFormat {
 
   void AppendEnd(const std::vector<GenerateResult>& results, std::string& out) override {
     if (!call_.request.include_usage) return;
-    JsonWriter json;
-    json.BeginObject();
-    WriteOpenAiHead(json, call_, "text_completion");
-    json.Key("choices").BeginArray().EndArray().Key("usage");
-    WriteUsage(json, call_, results);
-    json.EndObject();
-    AppendSse(out, json.text());
+    AppendUsageFrame(call_, "text_completion", results, out);
   }
 
   std::string Whole(const std::vector<GenerateResult>& results) override {

@@ -1,5 +1,7 @@
 #include "server/api/openai_common.h"
 
+#include "server/api/sse.h"
+
 namespace sluice {
 
 std::string_view FinishName(const FinishReason& finish) {
@@ -49,6 +51,17 @@ void WriteIds(JsonWriter& json, std::span<const int32_t> ids) {
   json.BeginArray();
   for (const int32_t id : ids) json.Int(id);
   json.EndArray();
+}
+
+void AppendUsageFrame(const Call& call, std::string_view object,
+                      const std::vector<GenerateResult>& results, std::string& out) {
+  JsonWriter json;
+  json.BeginObject();
+  WriteOpenAiHead(json, call, object);
+  json.Key("choices").BeginArray().EndArray().Key("usage");
+  WriteUsage(json, call, results);
+  json.EndObject();
+  AppendSse(out, json.text());
 }
 
 }  // namespace sluice

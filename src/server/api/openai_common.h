@@ -19,5 +19,8 @@ void WriteUsage(JsonWriter& json, const Call& call, const std::vector<GenerateRe
 /// id, object, created, model.
 void WriteOpenAiHead(JsonWriter& json, const Call& call, std::string_view object);
 void WriteIds(JsonWriter& json, std::span<const int32_t> ids);
+/// The last frame of a stream whose client asked for usage: no choices, the usage of all of them.
+void AppendUsageFrame(const Call& call, std::string_view object,
+                      const std::vector<GenerateResult>& results, std::string& out);
 
 }  // namespace sluice
