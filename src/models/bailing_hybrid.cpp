@@ -259,7 +259,7 @@ void BailingHybrid::BuildPlaces() {
   });
   if (c.tied)
     places_.Before([=, this]() -> Status {
-      TRY(head_, PackedBf16::Allocate(vocab, hidden));
+      TRY(head_, PackedMatrix::Allocate(vocab, hidden));
       return {};
     });
   places_.Row({.name = "model.word_embeddings.weight",

@@ -81,7 +81,7 @@ class BailingHybrid final : public Model {
   Buffer embedding_;  // [vocab_size, hidden] bf16
   std::vector<Layer> layers_;
   std::vector<float> norm_;
-  PackedBf16 head_;
+  PackedMatrix head_;
 };
 
 }  // namespace sluice

@@ -73,12 +73,12 @@ void WeightPlaces::FloatMatrix(std::string name, int64_t rows, int64_t columns,
                    }});
 }
 
-void WeightPlaces::Matrix(std::string name, int64_t outputs, int64_t inputs, PackedBf16* target,
+void WeightPlaces::Matrix(std::string name, int64_t outputs, int64_t inputs, PackedMatrix* target,
                           int64_t begin, int64_t total_outputs, std::vector<std::string> aliases) {
   bytes_ += static_cast<uint64_t>(outputs * inputs) * 2;
   if (begin == 0)
     before_.push_back([=]() -> Status {
-      TRY(*target, PackedBf16::Allocate(total_outputs, inputs));
+      TRY(*target, PackedMatrix::Allocate(total_outputs, inputs));
       return {};
     });
   rows_.push_back({.name = std::move(name),

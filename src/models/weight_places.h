@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "checkpoint/weights.h"
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "kernels/mla/mla.h"
 #include "kernels/moe/moe.h"
 
@@ -27,7 +27,7 @@ class WeightPlaces {
   void FloatMatrix(std::string name, int64_t rows, int64_t columns, std::vector<float>* target);
   /// Rows [begin, begin + outputs) of a packed matrix [total_outputs, inputs]. The first call for a
   /// target allocates it. `aliases`: other names of the tensor.
-  void Matrix(std::string name, int64_t outputs, int64_t inputs, PackedBf16* target, int64_t begin,
+  void Matrix(std::string name, int64_t outputs, int64_t inputs, PackedMatrix* target, int64_t begin,
               int64_t total_outputs, std::vector<std::string> aliases = {});
   /// Gate, up and down of one SwiGLU; `prefix` ends with ".". Does not allocate (see Before).
   void Expert(const std::string& prefix, int64_t hidden, int64_t intermediate,

@@ -1,7 +1,7 @@
 // Dense products with packed bf16 weights.
 #pragma once
 
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
 
@@ -12,7 +12,7 @@ namespace sluice {
 /// the number of rows, lanes or neighbours.
 struct LinearArgs {
   View<const float, 2> x;       // [rows, inputs]; under Rounding::kBf16 its values are bfloat16s
-  const PackedBf16* weight;     // [outputs, inputs]
+  const PackedMatrix* weight;     // [outputs, inputs]
   const float* bias = nullptr;  // [outputs] or none
   Rounding rounding;            // of y; kNone keeps fp32 sums (router logits, lm_head)
   bool bf16_inputs;             // x holds bfloat16 values only, so a bf16 product (AMX) is exact

@@ -37,15 +37,15 @@ constexpr Size kSizes[] = {
 // clang-format on
 
 // Enough copies of the weights that none is still in a cache when its turn comes again.
-std::vector<PackedBf16> MakeWeights(const Size& size) {
+std::vector<PackedMatrix> MakeWeights(const Size& size) {
   constexpr uint64_t kColdBytes = 192 << 20;
-  const uint64_t bytes = PackedBf16::Bytes(size.outputs, size.inputs);
-  std::vector<PackedBf16> weights;
+  const uint64_t bytes = PackedMatrix::Bytes(size.outputs, size.inputs);
+  std::vector<PackedMatrix> weights;
   SplitMix64 random(1);
   std::vector<float> row(size.inputs);
   for (float& x : row) x = random.Normal();
   for (uint64_t done = 0; done < kColdBytes || weights.size() < 2; done += bytes) {
-    weights.push_back(std::move(*PackedBf16::Allocate(size.outputs, size.inputs)));
+    weights.push_back(std::move(*PackedMatrix::Allocate(size.outputs, size.inputs)));
     for (int64_t o = 0; o < size.outputs; ++o)
       weights.back().Pack(o, View<const float, 2>(row.data(), {1, size.inputs}));
   }
@@ -53,7 +53,7 @@ std::vector<PackedBf16> MakeWeights(const Size& size) {
 }
 
 void Measure(const Variant<LinearArgs>& variant, const Size& size,
-             const std::vector<PackedBf16>& weights, const bench::ReadBandwidth& bandwidth,
+             const std::vector<PackedMatrix>& weights, const bench::ReadBandwidth& bandwidth,
              Exec& exec) {
   std::vector<float> x(size.rows * size.inputs, 0.5f), y(size.rows * size.outputs);
   const bench::RunLanes run = [&](const auto& f) { exec.team.Run(f); };

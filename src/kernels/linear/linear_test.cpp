@@ -17,7 +17,7 @@ namespace {
 struct Case {
   int64_t rows, outputs, inputs;
   std::vector<float> x, bias;
-  PackedBf16 weight;
+  PackedMatrix weight;
   Rounding rounding = Rounding::kNone;
 
   Case(uint64_t seed, int64_t rows, int64_t outputs, int64_t inputs)
@@ -26,7 +26,7 @@ struct Case {
     x = RandomFloats(random, rows * inputs, 1, true);
     bias = RandomFloats(random, outputs);
     const auto w = RandomFloats(random, outputs * inputs, 1, true);
-    weight = std::move(*PackedBf16::Allocate(outputs, inputs));
+    weight = std::move(*PackedMatrix::Allocate(outputs, inputs));
     weight.Pack(0, View<const float, 2>(w.data(), {outputs, inputs}));
   }
 

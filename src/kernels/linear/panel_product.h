@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "tensor/exec.h"
 
 namespace sluice {
@@ -23,7 +23,7 @@ struct PanelProduct {
   int64_t x_stride;
   const int32_t* row_ids = nullptr;  // [rows] or none: gathers rows
   int64_t rows;
-  const PackedBf16* weight;  // its inputs() are the length of a row of x
+  const PackedMatrix* weight;  // its inputs() are the length of a row of x
   int64_t panel_begin, panel_end;
   PanelEpilogue epilogue = PanelEpilogue::kStore;
   const float* bias = nullptr;  // [outputs] or none; kStore only

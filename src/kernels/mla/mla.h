@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "tensor/dtype.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
@@ -39,16 +39,16 @@ class MlaWeights {
   static Result<MlaWeights> Allocate(const MlaShape& shape);
   template <class T>
   void Pack(View<const T, 2> kv_b);
-  const PackedBf16& expand(int64_t head) const { return expand_[head]; }  // latent -> nope + value
-  const PackedBf16& absorb_key(int64_t head) const { return absorb_key_[head]; }  // nope -> latent
-  const PackedBf16& absorb_value(int64_t head) const {
+  const PackedMatrix& expand(int64_t head) const { return expand_[head]; }  // latent -> nope + value
+  const PackedMatrix& absorb_key(int64_t head) const { return absorb_key_[head]; }  // nope -> latent
+  const PackedMatrix& absorb_value(int64_t head) const {
     return absorb_value_[head];
   }  // latent -> value
   uint64_t bytes() const;
 
  private:
   MlaShape shape_{};
-  std::vector<PackedBf16> expand_, absorb_key_, absorb_value_;  // [heads]
+  std::vector<PackedMatrix> expand_, absorb_key_, absorb_value_;  // [heads]
 };
 
 struct MlaSequence {

@@ -98,7 +98,7 @@ class Step {
     return args_.cache.base + pages[page_idx] * args_.cache.page_stride;
   }
   // y = round(x W) for `rows` rows, all outputs.
-  void Multiply(const float* x, int64_t x_stride, int64_t rows, const PackedBf16& weight, float* y,
+  void Multiply(const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& weight, float* y,
                 int64_t y_stride) const {
     panel_({.x = x,
             .x_stride = x_stride,

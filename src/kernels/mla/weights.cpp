@@ -9,9 +9,9 @@ Result<MlaWeights> MlaWeights::Allocate(const MlaShape& shape) {
   weights.absorb_key_.resize(shape.heads);
   weights.absorb_value_.resize(shape.heads);
   for (int64_t h = 0; h < shape.heads; ++h) {
-    TRY(weights.expand_[h], PackedBf16::Allocate(shape.nope + shape.value, shape.latent));
-    TRY(weights.absorb_key_[h], PackedBf16::Allocate(shape.latent, shape.nope));
-    TRY(weights.absorb_value_[h], PackedBf16::Allocate(shape.value, shape.latent));
+    TRY(weights.expand_[h], PackedMatrix::Allocate(shape.nope + shape.value, shape.latent));
+    TRY(weights.absorb_key_[h], PackedMatrix::Allocate(shape.latent, shape.nope));
+    TRY(weights.absorb_value_[h], PackedMatrix::Allocate(shape.value, shape.latent));
   }
   return weights;
 }
@@ -37,9 +37,9 @@ template void MlaWeights::Pack(View<const float, 2> kv_b);
 
 uint64_t MlaWeights::bytes() const {
   uint64_t sum = 0;
-  for (const PackedBf16& matrix : expand_) sum += matrix.bytes();
-  for (const PackedBf16& matrix : absorb_key_) sum += matrix.bytes();
-  for (const PackedBf16& matrix : absorb_value_) sum += matrix.bytes();
+  for (const PackedMatrix& matrix : expand_) sum += matrix.bytes();
+  for (const PackedMatrix& matrix : absorb_key_) sum += matrix.bytes();
+  for (const PackedMatrix& matrix : absorb_value_) sum += matrix.bytes();
   return sum;
 }
 

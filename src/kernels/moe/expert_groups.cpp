@@ -35,7 +35,7 @@ void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane
 
 void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
   ForEachShare(
-      args.groups, [](const ExpertGroup& g) -> const PackedBf16& { return g.weights->gate_up(); },
+      args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); },
       lane, team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
         args.kernel->run({.x = args.x.data(),
@@ -52,7 +52,7 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
       });
   team.Barrier();
   ForEachShare(
-      args.groups, [](const ExpertGroup& g) -> const PackedBf16& { return g.weights->down(); },
+      args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); },
       lane, team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
         args.kernel->run({.x = args.intermediate + group.row_begin * args.intermediate_stride,

@@ -13,7 +13,7 @@ int64_t GateUpOutputs(int64_t intermediate) {
 }
 
 template <class T>
-void PackHalves(PackedBf16& gate_up, View<const T, 2> rows, int64_t half_begin) {
+void PackHalves(PackedMatrix& gate_up, View<const T, 2> rows, int64_t half_begin) {
   for (int64_t r = 0; r < rows.dim(0); r += kHalfPanel)
     gate_up.Pack(r * 2 + half_begin, rows.Rows(r, std::min(kHalfPanel, rows.dim(0) - r)));
 }
@@ -28,8 +28,8 @@ Result<ExpertWeights> ExpertWeights::Allocate(int64_t hidden, int64_t intermedia
 Result<std::vector<ExpertWeights>> ExpertWeights::AllocateLayer(int64_t count, int64_t hidden,
                                                                 int64_t intermediate) {
   CHECK(count > 0 && hidden > 0 && intermediate > 0);
-  const uint64_t gate_up_bytes = PackedBf16::Bytes(GateUpOutputs(intermediate), hidden);
-  const uint64_t expert_bytes = gate_up_bytes + PackedBf16::Bytes(hidden, intermediate);
+  const uint64_t gate_up_bytes = PackedMatrix::Bytes(GateUpOutputs(intermediate), hidden);
+  const uint64_t expert_bytes = gate_up_bytes + PackedMatrix::Bytes(hidden, intermediate);
   TRY(Buffer buffer,
       Buffer::Allocate(static_cast<uint64_t>(count) * expert_bytes, "expert weights"));
   const auto shared = std::make_shared<const Buffer>(std::move(buffer));
@@ -38,8 +38,8 @@ Result<std::vector<ExpertWeights>> ExpertWeights::AllocateLayer(int64_t count, i
     const uint64_t begin = static_cast<uint64_t>(e) * expert_bytes;
     layer[e].hidden_ = hidden;
     layer[e].intermediate_ = intermediate;
-    layer[e].gate_up_ = PackedBf16::Inside(shared, begin, GateUpOutputs(intermediate), hidden);
-    layer[e].down_ = PackedBf16::Inside(shared, begin + gate_up_bytes, hidden, intermediate);
+    layer[e].gate_up_ = PackedMatrix::Inside(shared, begin, GateUpOutputs(intermediate), hidden);
+    layer[e].down_ = PackedMatrix::Inside(shared, begin + gate_up_bytes, hidden, intermediate);
   }
   return layer;
 }

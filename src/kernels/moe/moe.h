@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
 
@@ -34,15 +34,15 @@ class ExpertWeights {
   template <class T>
   void PackDown(View<const T, 2> rows);
 
-  const PackedBf16& gate_up() const { return gate_up_; }
-  const PackedBf16& down() const { return down_; }
+  const PackedMatrix& gate_up() const { return gate_up_; }
+  const PackedMatrix& down() const { return down_; }
   uint64_t bytes() const { return gate_up_.bytes() + down_.bytes(); }
 
  private:
   int64_t hidden_ = 0;
   int64_t intermediate_ = 0;
-  PackedBf16 gate_up_;
-  PackedBf16 down_;
+  PackedMatrix gate_up_;
+  PackedMatrix down_;
 };
 
 /// y[t] = round( round( sum_j weights[t, j] * E_ids[t,j](x[t]) ) + shared(x[t]) ), where

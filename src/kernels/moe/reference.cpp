@@ -10,7 +10,7 @@ double Round(double x, Rounding rounding) {
   return rounding == Rounding::kBf16 ? RoundToBf16(static_cast<float>(x)) : x;
 }
 
-double Dot(const PackedBf16& weight, int64_t output, const double* x) {
+double Dot(const PackedMatrix& weight, int64_t output, const double* x) {
   double sum = 0;
   for (int64_t i = 0; i < weight.inputs(); ++i) sum += x[i] * weight.At(output, i);
   return sum;

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "kernels/mla/mla.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
@@ -29,13 +29,13 @@ struct LatentAttentionConfig {
 };
 
 struct LatentAttentionWeights {
-  PackedBf16 first;               // [q_a (or q) | kv_a, hidden] as one product
+  PackedMatrix first;               // [q_a (or q) | kv_a, hidden] as one product
   std::vector<float> first_bias;  // empty or [first_width + key_width]
   std::vector<float> q_norm;      // [query_latent]
-  PackedBf16 query;               // q_b, if there is a query latent
+  PackedMatrix query;               // q_b, if there is a query latent
   std::vector<float> kv_norm;     // [latent]
   MlaWeights expand;              // kv_b
-  PackedBf16 dense;               // [hidden, heads * value]
+  PackedMatrix dense;               // [hidden, heads * value]
   std::vector<float> dense_bias;  // empty or [hidden]
 };
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
 #include "models/weight_places.h"
@@ -28,11 +28,11 @@ struct LinearAttentionConfig {
 };
 
 struct LinearAttentionWeights {
-  PackedBf16 qkvg;                    // [3 * width | width, hidden]: q, k, v, then the gate
+  PackedMatrix qkvg;                    // [3 * width | width, hidden]: q, k, v, then the gate
   std::vector<float> qkvg_bias;       // empty, or [4 * width] with zeros for the gate
   std::vector<float> q_norm, k_norm;  // [head_dim]
   std::vector<float> g_norm;          // [width]
-  PackedBf16 dense;                   // [hidden, width]
+  PackedMatrix dense;                   // [hidden, width]
   std::vector<float> dense_bias;      // empty or [hidden]
   std::vector<float> decay;           // [heads], natural log; computed, not loaded
 };

@@ -1,4 +1,4 @@
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 
 #include <gtest/gtest.h>
 
@@ -22,7 +22,7 @@ void ExpectReadsBack(int64_t outputs, int64_t inputs, int64_t cut, SplitMix64& r
     else
       x = std::bit_cast<float>(bits);
   }
-  auto packed = PackedBf16::Allocate(outputs, inputs);
+  auto packed = PackedMatrix::Allocate(outputs, inputs);
   ASSERT_TRUE(packed.ok());
   const View<const T, 2> all(rows.data(), {outputs, inputs});
   packed->Pack(0, all.Rows(0, cut));
@@ -44,7 +44,7 @@ void ExpectReadsBack(int64_t outputs, int64_t inputs, int64_t cut, SplitMix64& r
       }
 }
 
-TEST(PackedBf16, ReadsBackEveryElementOfRaggedShapesAndPadsWithZeros) {
+TEST(PackedMatrix, ReadsBackEveryElementOfRaggedShapesAndPadsWithZeros) {
   SplitMix64 random(1);
   for (const auto& [outputs, inputs] :
        {std::pair{1, 1}, {8, 16}, {32, 32}, {33, 31}, {70, 65}, {5, 128}, {100, 600}})
@@ -54,11 +54,11 @@ TEST(PackedBf16, ReadsBackEveryElementOfRaggedShapesAndPadsWithZeros) {
     }
 }
 
-TEST(PackedBf16, SharesABufferWithOtherMatrices) {
-  auto buffer = Buffer::Allocate(2 * PackedBf16::Bytes(3, 5), "test");
+TEST(PackedMatrix, SharesABufferWithOtherMatrices) {
+  auto buffer = Buffer::Allocate(2 * PackedMatrix::Bytes(3, 5), "test");
   const auto shared = std::make_shared<const Buffer>(std::move(*buffer));
-  PackedBf16 a = PackedBf16::Inside(shared, 0, 3, 5);
-  PackedBf16 b = PackedBf16::Inside(shared, PackedBf16::Bytes(3, 5), 3, 5);
+  PackedMatrix a = PackedMatrix::Inside(shared, 0, 3, 5);
+  PackedMatrix b = PackedMatrix::Inside(shared, PackedMatrix::Bytes(3, 5), 3, 5);
   const std::vector<float> ones(15, 1), twos(15, 2);
   a.Pack(0, View<const float, 2>(ones.data(), {3, 5}));
   b.Pack(0, View<const float, 2>(twos.data(), {3, 5}));

@@ -1,4 +1,4 @@
-#include "formats/bf16/packed_bf16.h"
+#include "formats/packed_matrix.h"
 
 #include <immintrin.h>
 
@@ -6,24 +6,24 @@
 
 namespace sluice {
 
-uint64_t PackedBf16::Bytes(int64_t outputs, int64_t inputs) {
+uint64_t PackedMatrix::Bytes(int64_t outputs, int64_t inputs) {
   const auto panels = static_cast<uint64_t>((outputs + kPanelOutputs - 1) / kPanelOutputs);
   const auto padded =
       static_cast<uint64_t>((inputs + kPanelInputs - 1) / kPanelInputs * kPanelInputs);
   return panels * kPanelOutputs * padded * sizeof(Bf16);
 }
 
-Result<PackedBf16> PackedBf16::Allocate(int64_t outputs, int64_t inputs) {
+Result<PackedMatrix> PackedMatrix::Allocate(int64_t outputs, int64_t inputs) {
   CHECK(outputs > 0 && inputs > 0);
   TRY(Buffer buffer, Buffer::Allocate(Bytes(outputs, inputs), "packed weights"));
   return Inside(std::make_shared<const Buffer>(std::move(buffer)), 0, outputs, inputs);
 }
 
-PackedBf16 PackedBf16::Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin, int64_t outputs,
+PackedMatrix PackedMatrix::Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin, int64_t outputs,
                               int64_t inputs) {
   CHECK(outputs > 0 && inputs > 0 && begin % 64 == 0);
   CHECK(begin <= buffer->size() && Bytes(outputs, inputs) <= buffer->size() - begin);
-  PackedBf16 packed;
+  PackedMatrix packed;
   packed.outputs_ = outputs;
   packed.inputs_ = inputs;
   packed.data_ = reinterpret_cast<Bf16*>(buffer->data() + begin);
@@ -116,7 +116,7 @@ void PackRow(const T* from, int64_t begin, int64_t end, Bf16* to) {
 }  // namespace
 
 template <class T>
-void PackedBf16::PackRows(int64_t output_begin, View<const T, 2> rows) {
+void PackedMatrix::PackRows(int64_t output_begin, View<const T, 2> rows) {
   CHECK(rows.dim(1) == inputs_ && output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
   const int64_t whole = inputs_ / kBlockInputs * kBlockInputs;
   int64_t count;
@@ -135,15 +135,15 @@ void PackedBf16::PackRows(int64_t output_begin, View<const T, 2> rows) {
   }
 }
 
-void PackedBf16::Pack(int64_t output_begin, View<const Bf16, 2> rows) {
+void PackedMatrix::Pack(int64_t output_begin, View<const Bf16, 2> rows) {
   PackRows(output_begin, rows);
 }
 
-void PackedBf16::Pack(int64_t output_begin, View<const float, 2> rows) {
+void PackedMatrix::Pack(int64_t output_begin, View<const float, 2> rows) {
   PackRows(output_begin, rows);
 }
 
-float PackedBf16::At(int64_t output, int64_t input) const {
+float PackedMatrix::At(int64_t output, int64_t input) const {
   return ToFloat(*Element(output, input));
 }
 

@@ -21,14 +21,14 @@ inline constexpr int64_t kPanelInputs = 32;
 /// is one row of an AMX B tile, and one AVX-512 register of 16 outputs. Missing outputs of the last
 /// panel and padded inputs are zero. Owns its memory, or a share of it; copies are views of the
 /// same memory; read-only after packing.
-class PackedBf16 {
+class PackedMatrix {
  public:
-  PackedBf16() = default;
+  PackedMatrix() = default;
   /// Zeroed panels. Errors: kOutOfMemory.
-  static Result<PackedBf16> Allocate(int64_t outputs, int64_t inputs);
+  static Result<PackedMatrix> Allocate(int64_t outputs, int64_t inputs);
   /// The same inside a zeroed buffer that several matrices share, from byte `begin` (a multiple of
   /// 64) on; a layer of experts is one allocation. It must have Bytes(outputs, inputs) left.
-  static PackedBf16 Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin, int64_t outputs,
+  static PackedMatrix Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin, int64_t outputs,
                            int64_t inputs);
   static uint64_t Bytes(int64_t outputs, int64_t inputs);
 
