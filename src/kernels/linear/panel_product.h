@@ -6,14 +6,15 @@
 #include <span>
 
 #include "formats/packed_matrix.h"
+#include "kernels/linear/activation.h"
 #include "tensor/exec.h"
 
 namespace sluice {
 
 /// What is written for the 32 sums s of a panel and a row.
 enum class PanelEpilogue {
-  kStore,   // y[o] = round(s[o] + bias[o])
-  kSwiGlu,  // panels are 16 gate | 16 up: y[i] = round(round(silu(round(gate[i]))) * round(up[i]))
+  kStore,  // y[o] = round(s[o] + bias[o])
+  kGated,  // panels are 16 gate | 16 up: y[i] = round(round(act(round(gate[i]))) * round(up[i]))
 };
 
 /// Sums are fp32 and their order depends on the kernel and on the matrix only: a row's bits are the
@@ -26,6 +27,7 @@ struct PanelProduct {
   const PackedMatrix* weight;  // its inputs() are the length of a row of x
   int64_t panel_begin, panel_end;
   PanelEpilogue epilogue = PanelEpilogue::kStore;
+  Activation activation = Activation::kSilu;  // act of kGated
   const float* bias = nullptr;  // [outputs] or none; kStore only
   Rounding rounding = Rounding::kNone;
   float* y;  // row r starts at y + r * y_stride, output o (or i) at its o

@@ -110,6 +110,7 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
                                 .intermediate = exec.scratch.Allocate<float>(rows * stride),
                                 .intermediate_stride = stride,
                                 .out = exec.scratch.Matrix<float>(rows, hidden),
+                                .activation = args.activation,
                                 .rounding = args.rounding,
                                 .kernel = &kernel};
   exec.team.Run([&](int lane) {

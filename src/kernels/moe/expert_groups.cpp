@@ -45,7 +45,8 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
                           .weight = &group.weights->gate_up(),
                           .panel_begin = begin,
                           .panel_end = end,
-                          .epilogue = PanelEpilogue::kSwiGlu,
+                          .epilogue = PanelEpilogue::kGated,
+                          .activation = args.activation,
                           .rounding = args.rounding,
                           .y = args.intermediate + group.row_begin * args.intermediate_stride,
                           .y_stride = args.intermediate_stride});

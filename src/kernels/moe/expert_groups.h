@@ -24,6 +24,7 @@ struct ExpertGroupsArgs {
   float* intermediate;          // [rows of all groups, intermediate_stride]
   int64_t intermediate_stride;  // >= every group's intermediate width rounded up to 16
   View<float, 2> out;           // [rows of all groups, hidden]
+  Activation activation;
   Rounding rounding;
   const PanelKernel* kernel;
 };

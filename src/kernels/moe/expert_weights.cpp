@@ -5,7 +5,7 @@
 namespace sluice {
 namespace {
 
-// Gate and up columns of one panel: 16 gate | 16 up, so that silu(gate) * up needs no other panel.
+// Gate and up columns of one panel: 16 gate | 16 up, so that act(gate) * up needs no other panel.
 constexpr int64_t kHalfPanel = kPanelOutputs / 2;
 
 int64_t GateUpOutputs(int64_t intermediate) {

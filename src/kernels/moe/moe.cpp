@@ -47,6 +47,7 @@ void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
       .intermediate = exec.scratch.Allocate<float>(tokens * stride),
       .intermediate_stride = stride,
       .out = args.y,
+      .activation = args.activation,
       .rounding = args.rounding,
       .kernel = &KernelFor(exec.machine, args.bf16_inputs, args.rounding)};
   exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });

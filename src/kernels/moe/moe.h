@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
+#include "kernels/linear/activation.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
 
@@ -46,7 +47,7 @@ class ExpertWeights {
 };
 
 /// y[t] = round( round( sum_j weights[t, j] * E_ids[t,j](x[t]) ) + shared(x[t]) ), where
-/// E(x) = round( down( round( round(silu(round(gate x))) * round(up x) ) ) ); the sum over experts
+/// E(x) = round( down( round( round(act(round(gate x))) * round(up x) ) ) ); the sum over experts
 /// is fp32, in the order j = 0, 1, ...; a missing shared expert adds nothing.
 /// A row's bits depend on that row, its ids and its weights only.
 struct MoeArgs {
@@ -55,6 +56,7 @@ struct MoeArgs {
   View<const float, 2> weights;  // [tokens, top_k]
   const std::vector<ExpertWeights>* experts;
   const ExpertWeights* shared;  // or nullptr
+  Activation activation = Activation::kSilu;
   Rounding rounding;
   bool bf16_inputs;  // as in LinearArgs
   View<float, 2> y;  // [tokens, hidden]; overlaps no input
@@ -74,10 +76,11 @@ uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t 
 /// Errors: none; shapes are CHECKed.
 void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec);
 
-/// A dense SwiGLU layer is an expert that every row goes to: y = E(x).
+/// A dense gated layer is an expert that every row goes to: y = E(x).
 struct DenseFfnArgs {
   View<const float, 2> x;
   const ExpertWeights* weights;
+  Activation activation = Activation::kSilu;
   Rounding rounding;
   bool bf16_inputs;
   View<float, 2> y;

@@ -73,6 +73,7 @@ struct Case {
   ExpertWeights shared;
   std::vector<float> x, weights;
   std::vector<int32_t> ids;
+  Activation activation = Activation::kSilu;
   Rounding rounding = Rounding::kBf16;
 
   Case(uint64_t seed, Shape shape) : s(shape) {
@@ -99,6 +100,7 @@ struct Case {
             .weights = {weights.data() + begin * s.top_k, {count, s.top_k}},
             .experts = &experts,
             .shared = s.shared ? &shared : nullptr,
+            .activation = activation,
             .rounding = rounding,
             .bf16_inputs = true,
             .y = {y.data(), {count, s.hidden}}};
@@ -154,6 +156,29 @@ TEST(Moe, MatchesTheReferenceOnRaggedShapes) {
       Case c(shape.tokens, shape);
       c.rounding = rounding;
       ExpectMatchesReference(c, std::to_string(shape.tokens) + " tokens");
+    }
+}
+
+TEST(Moe, GatesByTheActivationAsked) {
+  for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+    Case c(9, {21, 4, 65, 50, 2, 33});
+    c.rounding = rounding;
+    On on(PlacesHere().back());
+    const auto silu = c.Reference(on.exec);
+    c.activation = Activation::kGeluTanh;
+    ExpectMatchesReference(c, "gelu_tanh");
+    EXPECT_GT(RelativeError(c.Reference(on.exec), silu), 0.1);
+  }
+}
+
+TEST(Moe, TakesGatesFarFromZero) {
+  // act(gate) is 0 or the gate itself there; no product of the polynomial may become inf * 0.
+  for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh})
+    for (const float scale : {30.0f, 1e6f, 1e15f}) {
+      Case c(10, {6, 3, 48, 40, 2, 16});
+      c.activation = activation;
+      for (float& x : c.x) x = RoundToBf16(x * scale);
+      ExpectMatchesReference(c, "far gates");
     }
 }
 
@@ -250,7 +275,12 @@ TEST(DenseFfn, IsTheSharedExpertAlone) {
     On on(place);
     std::vector<float> y;
     const MoeArgs args = c.Args(y, 0, 9);
-    DenseFfn({args.x, &c.shared, c.rounding, true, args.y}, on.exec);
+    DenseFfn({.x = args.x,
+              .weights = &c.shared,
+              .rounding = c.rounding,
+              .bf16_inputs = true,
+              .y = args.y},
+             on.exec);
     EXPECT_LE(on.exec.scratch.used_max(), MoeScratchBytes(9, 1, 70, 90, 1));
     EXPECT_EQ(y, c.Run(on)) << place.name;
   }

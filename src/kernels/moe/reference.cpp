@@ -1,4 +1,5 @@
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "kernels/moe/moe.h"
@@ -16,14 +17,25 @@ double Dot(const PackedMatrix& weight, int64_t output, const double* x) {
   return sum;
 }
 
+double Activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+  }
+  return x;
+}
+
 // E(x) of the contract.
-std::vector<double> Expert(const ExpertWeights& expert, const double* x, Rounding rounding) {
+std::vector<double> Expert(const ExpertWeights& expert, const double* x, const MoeArgs& args) {
+  const Rounding rounding = args.rounding;
   std::vector<double> middle(expert.intermediate()), out(expert.hidden());
   for (int64_t i = 0; i < expert.intermediate(); ++i) {
     const int64_t output = i / 16 * 32 + i % 16;  // 16 gate | 16 up
     const double gate = Round(Dot(expert.gate_up(), output, x), rounding);
     const double up = Round(Dot(expert.gate_up(), output + 16, x), rounding);
-    middle[i] = Round(Round(gate / (1 + std::exp(-gate)), rounding) * up, rounding);
+    middle[i] = Round(Round(Activate(args.activation, gate), rounding) * up, rounding);
   }
   for (int64_t o = 0; o < expert.hidden(); ++o)
     out[o] = Round(Dot(expert.down(), o, middle.data()), rounding);
@@ -38,12 +50,12 @@ void MoeReference(const MoeArgs& args, Exec&) {
     const std::vector<double> x(args.x.row(t), args.x.row(t) + hidden);
     std::vector<double> sum(hidden);
     for (int64_t j = 0; j < args.ids.dim(1); ++j) {
-      const auto e = Expert((*args.experts)[args.ids(t, j)], x.data(), args.rounding);
+      const auto e = Expert((*args.experts)[args.ids(t, j)], x.data(), args);
       for (int64_t h = 0; h < hidden; ++h) sum[h] += double{args.weights(t, j)} * e[h];
     }
     for (double& s : sum) s = Round(s, args.rounding);
     if (args.shared) {
-      const auto e = Expert(*args.shared, x.data(), args.rounding);
+      const auto e = Expert(*args.shared, x.data(), args);
       for (int64_t h = 0; h < hidden; ++h) sum[h] = Round(sum[h] + e[h], args.rounding);
     }
     for (int64_t h = 0; h < hidden; ++h) args.y(t, h) = static_cast<float>(sum[h]);

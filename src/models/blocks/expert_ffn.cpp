@@ -68,7 +68,13 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
   const bool bf16 = c.rounding == Rounding::kBf16;
   if (call.dense) {
     const trace::Span span("ffn.dense");
-    DenseFfn({call.x, &w.shared, c.rounding, bf16, call.delta}, exec);
+    DenseFfn({.x = call.x,
+              .weights = &w.shared,
+              .activation = c.activation,
+              .rounding = c.rounding,
+              .bf16_inputs = bf16,
+              .y = call.delta},
+             exec);
     return;
   }
   Arena::Scope scope(exec.scratch);
@@ -98,6 +104,7 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
        .weights = weights,
        .experts = &w.experts,
        .shared = c.shared_intermediate > 0 ? &w.shared : nullptr,
+       .activation = c.activation,
        .rounding = c.rounding,
        .bf16_inputs = bf16,
        .y = call.delta},

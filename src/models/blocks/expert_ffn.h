@@ -1,4 +1,4 @@
-// The feed-forward half of a layer: a dense SwiGLU, or routed experts with a shared one.
+// The feed-forward half of a layer: a dense gated layer, or routed experts with a shared one.
 #pragma once
 
 #include <vector>
@@ -20,6 +20,7 @@ struct ExpertFfnConfig {
   bool renormalize;
   float scaling;
   bool bias_required;  // otherwise expert_bias is loaded if the file has it
+  Activation activation = Activation::kSilu;
   MoeBackend backend;
   Rounding rounding;
 };
