@@ -10,26 +10,16 @@ import math
 
 import numpy as np
 
-from safetensors_io import round_bf16
+from parts import Base, Rotary, exact, mscale, no_tap, reader, rms, route_in_groups, sigmoid, softmax
 
 LATENT_EPS = 1e-6  # of the norms inside latent attention, whatever rms_norm_eps says
-
-
-def exact(x):
-    return x
-
-
-def sigmoid(x):
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 class Config:
     """config.json with its defaults. A key that is null counts as absent, apart from head_dim."""
 
     def __init__(self, raw):
-        def get(key, otherwise=None):
-            return otherwise if raw.get(key) is None else raw[key]
-
+        get = reader(raw)
         assert raw["architectures"] == ["BailingMoeV2_5ForCausalLM"]
         assert get("hidden_act", "silu") == "silu" and get("full_attention_type", "mla") == "mla"
         self.vocab = get("vocab_size", 157184)
@@ -81,69 +71,16 @@ def slopes(n):
     return slopes(p) + slopes(2 * p)[0::2][:n - p]
 
 
-def mscale(factor, m):
-    return 1.0 if factor <= 1 else 0.1 * m * math.log(factor) + 1.0
-
-
-class Rotary:
-    """cos and sin of one rope instance; YaRN changes frequencies and magnitude."""
-
-    def __init__(self, width, base, config):
-        self.width = width
-        i = np.arange(width // 2)
-        self.inv_freq = base ** (-2.0 * i / width)
-        self.magnitude = 1.0
-        scaling = config.scaling
-        kind = scaling.get("rope_type", scaling.get("type", "default")) if scaling else "default"
-        if kind == "default":
-            return
-        assert kind == "yarn"
-        factor = scaling["factor"]
-        original = scaling.get("original_max_position_embeddings", config.max_position)
-
-        def dim(rotations):
-            return width * math.log(original / (2 * math.pi * rotations)) / (2 * math.log(base))
-
-        low = max(math.floor(dim(scaling.get("beta_fast", 32))), 0)
-        high = min(math.ceil(dim(scaling.get("beta_slow", 1))), width - 1)
-        mask = 1 - np.clip((i - low) / max(high - low, 0.001), 0, 1)
-        self.inv_freq = self.inv_freq / factor * (1 - mask) + self.inv_freq * mask
-        self.magnitude = mscale(factor, scaling.get("mscale", 1.0)) / \
-            mscale(factor, scaling.get("mscale_all_dim", 0.0))
-
-    def rotate(self, x, position, rnd_table, rnd, interleaved):
-        """The first `width` entries of the last axis of x."""
-        if rnd_table is exact:
-            phase = position * self.inv_freq
-        else:
-            phase = np.float64(np.float32(position) * self.inv_freq.astype(np.float32))
-        c = rnd_table(np.cos(phase) * self.magnitude)
-        s = rnd_table(np.sin(phase) * self.magnitude)
-        y, half = x.copy(), self.width // 2
-        # The products are rounded too: the reference multiplies and adds in the type of x.
-        first = slice(0, self.width, 2) if interleaved else slice(0, half)
-        second = slice(1, self.width, 2) if interleaved else slice(half, self.width)
-        y[..., first] = rnd(rnd(x[..., first] * c) - rnd(x[..., second] * s))
-        y[..., second] = rnd(rnd(x[..., second] * c) + rnd(x[..., first] * s))
-        return y
-
-
-def rms(x, weight, eps, rnd):
-    return rnd(x / np.sqrt(np.mean(x * x, -1, keepdims=True) + eps) * weight)
-
-
-class Model:
+class Model(Base):
     """One checkpoint in one mode. step() is pure: states can be kept and continued differently."""
 
     def __init__(self, raw_config, tensors, mode):
-        self.c = Config(raw_config)
-        self.w = tensors
-        self.rnd = {"f64": exact, "bf16": round_bf16}[mode]
+        super().__init__(tensors, mode)
+        c = self.c = Config(raw_config)
         self.absorbed = mode == "bf16"
-        c = self.c
-        self.full_rope = Rotary(c.rope, float(int(c.theta)), c)
+        self.full_rope = Rotary(c.rope, float(int(c.theta)), c.scaling, c.max_position)
         if c.linear_rope:
-            self.part_rope = Rotary(c.linear_rotary, c.theta, c)
+            self.part_rope = Rotary(c.linear_rotary, c.theta, c.scaling, c.max_position)
         self.scale = (c.nope + c.rope) ** -0.5
         if c.scaling and c.scaling.get("mscale_all_dim"):
             self.scale *= mscale(c.scaling["factor"], c.scaling["mscale_all_dim"]) ** 2
@@ -157,18 +94,6 @@ class Model:
         c = self.c
         return [(np.zeros((0, c.kv_lora)), np.zeros((0, c.rope))) if c.is_full(i)
                 else np.zeros((c.heads, c.dim, c.dim)) for i in range(c.layers)]
-
-    def linear(self, x, name, alias=None):
-        if name + ".weight" not in self.w:
-            name = alias
-        y = self.w[name + ".weight"] @ x
-        if name + ".bias" in self.w:
-            y = y + self.w[name + ".bias"]
-        return self.rnd(y)
-
-    def swiglu(self, x, prefix):
-        gate, up = self.linear(x, prefix + "gate_proj"), self.linear(x, prefix + "up_proj")
-        return self.linear(self.rnd(self.rnd(gate * sigmoid(gate)) * up), prefix + "down_proj")
 
     def linear_attention(self, x, p, state, layer, position, tap):
         c, w, width = self.c, self.w, self.c.heads * self.c.dim
@@ -208,49 +133,30 @@ class Model:
         tap("k_rope", k_rope)
         latents = np.vstack([state[0], latent])
         keys = np.vstack([state[1], k_rope])
-        expand = w[p + "kv_b_proj.weight"].reshape(c.heads, c.nope + c.value, c.kv_lora)
+        # Held as bfloat16 for the absorbed form, fp8 in the file or not.
+        expand = rnd(w[p + "kv_b_proj.weight"]).reshape(c.heads, c.nope + c.value, c.kv_lora)
         up_k, up_v = expand[:, :c.nope], expand[:, c.nope:]
         if self.absorbed:
             query = rnd(np.einsum("hn,hnr->hr", q_nope, up_k))
             scores = query @ latents.T
         else:
             scores = np.einsum("hn,hnr,tr->ht", q_nope, up_k, latents, optimize=True)
-        scores = self.scale * (scores + q_rope @ keys.T)
-        scores = np.exp(scores - scores.max(1, keepdims=True))
-        scores /= scores.sum(1, keepdims=True)
+        scores = softmax(self.scale * (scores + q_rope @ keys.T))
         if self.absorbed:
             out = rnd(np.einsum("hvr,hr->hv", up_v, rnd(scores @ latents)))
         else:
             out = np.einsum("ht,tr,hvr->hv", scores, latents, up_v, optimize=True)
-        return self.linear(out.reshape(-1), p + "dense", p + "o_proj"), (latents, keys)
+        dense = "dense" if p + "dense.weight" in w else "o_proj"
+        return self.linear(out.reshape(-1), p + dense), (latents, keys)
 
     def route(self, x, p, tap, choices):
         c, w = self.c, self.w
         logits = w[p + "gate.weight"] @ x
-        if c.score == "softmax":
-            scores = np.exp(logits - logits.max())
-            scores /= scores.sum()
-        else:
-            scores = sigmoid(logits)
+        scores = softmax(logits) if c.score == "softmax" else sigmoid(logits)
         bias = w.get(p + "gate.expert_bias", w.get(p + "gate.e_score_correction_bias"))
-        select = scores if bias is None else scores + bias
-        weights = scores
-        choice = {"experts": select}
-        if c.n_group > 0 or c.topk_group > 0:
-            grouped = select.reshape(c.n_group, -1)
-            best = np.sort(grouped, 1)[:, ::-1]
-            group_score = best[:, 0] if bias is None else best[:, :2].sum(1)
-            kept = np.argsort(-group_score, kind="stable")[:c.topk_group]
-            mask = np.isin(np.arange(c.n_group), kept)[:, None]
-            select = np.where(mask, grouped, 0.0 if bias is None else -np.inf).reshape(-1)
-            if bias is None:
-                weights = select
-            choice["groups"], choice["kept"] = group_score, kept
-        order = np.argsort(-select, kind="stable")
-        ids = order[:c.top_k]
-        choice["select"], choice["ids"] = select, ids
+        ids, weights, choice = route_in_groups(scores, bias, c.n_group, c.topk_group, c.top_k)
         choices.append(choice)
-        weights = weights[ids] / weights[ids].sum() * c.scaling_factor
+        weights = weights / weights.sum() * c.scaling_factor
         tap("router_ids", ids)
         tap("router_weights", weights)
         tap("router_scores", scores)
@@ -267,7 +173,7 @@ class Model:
             return routed
         return self.rnd(routed + self.swiglu(x, p + "shared_experts."))
 
-    def step(self, state, token, position, tap=lambda name, value: None, choices=None):
+    def step(self, state, token, position, tap=no_tap, choices=None):
         """-> (logits [vocab], next state). choices collects every router decision."""
         c, w, rnd = self.c, self.w, self.rnd
         choices = [] if choices is None else choices

@@ -4,23 +4,14 @@ Prints the largest relative difference of each mode. Golden tensors are stored i
 1e-7 is agreement.
 """
 
-import glob
 import json
 import sys
 
 import numpy as np
 
-import bailing_hybrid
 import safetensors_io
-
-
-def load(directory):
-    with open(directory + "/config.json") as f:
-        config = json.load(f)
-    tensors = {}
-    for path in sorted(glob.glob(directory + "/*.safetensors")):
-        tensors.update(safetensors_io.read(path))
-    return config, tensors
+from checkpoint import load
+from families import model_of
 
 
 def check(directory):
@@ -30,7 +21,7 @@ def check(directory):
     expected = safetensors_io.read(directory + "/golden/golden.safetensors")
     worst_of_all = 0.0
     for mode in ("f64", "bf16"):
-        model = bailing_hybrid.Model(config, tensors, mode)
+        model = model_of(config, tensors, mode)
         worst = {}
 
         def compare(kind, actual, name):

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 
 import bailing_hybrid
-from check_golden import load
+from checkpoint import load
+from families import model_of
 from safetensors_io import round_bf16
 
 # checkpoint: [(what an engine would do wrong, config keys changed, tensors dropped (None), rounded to
@@ -63,7 +64,7 @@ WRONG = {
 
 def logits(config, tensors, ids):
     bailing_hybrid.LATENT_EPS = config.get("LATENT_EPS", 1e-6)
-    model = bailing_hybrid.Model(config, tensors, "f64")
+    model = model_of(config, tensors, "f64")
     state, rows = model.start(), []
     for position, token in enumerate(ids):
         row, state = model.step(state, token, position)

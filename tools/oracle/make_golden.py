@@ -11,9 +11,9 @@ import sys
 
 import numpy as np
 
-import bailing_hybrid
 import safetensors_io
 import variants
+from families import model_of
 
 LENGTHS = (1, 65, 150)
 GREEDY = 16
@@ -37,7 +37,7 @@ class Pair:
     """Both modes of a checkpoint side by side."""
 
     def __init__(self, raw, tensors):
-        self.models = [bailing_hybrid.Model(raw, tensors, mode) for mode in MODES]
+        self.models = [model_of(raw, tensors, mode) for mode in MODES]
         self.c = self.models[0].c
 
     def start(self):
