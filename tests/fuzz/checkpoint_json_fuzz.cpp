@@ -1,5 +1,5 @@
 // Arbitrary text as config.json, read with every getter. Nothing may crash, and no number that
-// comes out may be outside the range that was asked for.
+// comes out may be outside the range that was asked for. Its quantisation is read too.
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "checkpoint/json_config.h"
+#include "checkpoint/quantization.h"
 
 namespace {
 
@@ -39,5 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!object.ok()) return 0;
   ReadAll(*object, 0);
   ReadAll(object->WithOverrides(*object), 0);
+  const auto quantization = sluice::QuantizationConfig::Read(*object);
+  if (quantization.ok() && quantization->has_value())
+    (void)(*quantization)->Quantizes("model.layers.3.mlp.gate.weight");
   return 0;
 }
