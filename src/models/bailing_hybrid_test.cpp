@@ -202,7 +202,7 @@ TEST(BailingHybrid, AbsentKeysHaveTheirPublishedDefaults) {
   EXPECT_EQ(c->eps, 1e-6f);
   EXPECT_EQ(c->rope_base, 600000.0);
   EXPECT_EQ(c->decay_offset, 1);
-  EXPECT_EQ(c->first_dense, 1);
+  EXPECT_EQ(c->ffn.first_dense, 1);
   EXPECT_FALSE(c->tied);
   EXPECT_FALSE(c->yarn);
   EXPECT_EQ(c->linear_rotary_dim, 64);

@@ -12,25 +12,17 @@
 namespace sluice {
 namespace {
 
-/// A model whose memory is not allocated yet, with its table.
-struct Blueprint {
-  std::unique_ptr<Model> model;
-  WeightPlaces* places;
-  IgnoreName ignore;
-};
-
+/// A model whose memory is not allocated yet.
 template <class Family, class Config>
-Result<Blueprint> MakeBlueprint(const JsonObject& json, Rounding rounding, MoeBackend backend) {
+Result<std::unique_ptr<Decoder>> MakeBlueprint(const JsonObject& json, Rounding rounding,
+                                               MoeBackend backend) {
   TRY(Config config, Config::Read(json, rounding, backend));
-  auto model = std::make_unique<Family>(std::move(config));
-  Family* family = model.get();
-  return Blueprint{std::move(model), &family->places(),
-                   [family](std::string_view name) { return family->Ignores(name); }};
+  return std::unique_ptr<Decoder>(std::make_unique<Family>(std::move(config)));
 }
 
 struct FamilyRow {
   std::string_view architecture;
-  Result<Blueprint> (*make)(const JsonObject&, Rounding, MoeBackend);
+  Result<std::unique_ptr<Decoder>> (*make)(const JsonObject&, Rounding, MoeBackend);
 };
 
 // Sorted by name. Dispatch is on config.json's "architectures": model_type is shared by families
@@ -54,7 +46,8 @@ Result<Rounding> ChooseRounding(const std::string& dtype, const JsonObject& json
                     "dtype is {}, this build supports auto, bfloat16, float32", Quoted(name));
 }
 
-Result<Blueprint> ReadBlueprint(const ModelLoadOptions& options, const ModelPath& path) {
+Result<std::unique_ptr<Decoder>> ReadBlueprint(const ModelLoadOptions& options,
+                                               const ModelPath& path) {
   TRY(const JsonObject json, ReadModelConfig(path.config_path, options.config_overrides));
   TRY(const std::vector<std::string> names, json.Strings("architectures"));
   TRY(const Rounding rounding, ChooseRounding(options.dtype, json));
@@ -88,16 +81,15 @@ std::vector<std::string> SupportedArchitectures() {
 
 Result<ModelDescription> DescribeModel(const ModelLoadOptions& options) {
   TRY(const ModelPath path, ResolveModelPath(options.model_path));
-  TRY(Blueprint blueprint, ReadBlueprint(options, path));
-  ModelDescription out{
-      .info = blueprint.model->info(),
-      .cache = blueprint.model->cache_layout(),
-      .tensors = blueprint.places->rows(),
-      .config_path = path.config_path,
-      .directory = path.directory,
-      .has_weights = path.has_weights,
-      .ignore = [model = std::shared_ptr<Model>(std::move(blueprint.model)),
-                 ignore = blueprint.ignore](std::string_view name) { return ignore(name); }};
+  TRY(std::unique_ptr<Decoder> model, ReadBlueprint(options, path));
+  ModelDescription out{.info = model->info(),
+                       .cache = model->cache_layout(),
+                       .tensors = model->places().rows(),
+                       .config_path = path.config_path,
+                       .directory = path.directory,
+                       .has_weights = path.has_weights,
+                       .ignore = [model = std::shared_ptr<Decoder>(std::move(model))](
+                                     std::string_view name) { return model->Ignores(name); }};
   for (WeightRow& row : out.tensors) row.place = nullptr;
   return out;
 }
@@ -110,7 +102,7 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
                       "load-format is {}, this build supports auto, safetensors, dummy",
                       Quoted(options.load_format));
   RETURN_IF_ERROR(CheckLoadFormat(path, dummy));
-  TRY(Blueprint blueprint, ReadBlueprint(options, path));
+  TRY(std::unique_ptr<Decoder> model, ReadBlueprint(options, path));
 
   std::optional<Checkpoint> checkpoint;
   std::unique_ptr<WeightSource> source;
@@ -120,23 +112,24 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
     TRY(checkpoint, Checkpoint::Open(path.directory));
     source = CheckpointSource(*checkpoint);
   }
-  RETURN_IF_ERROR(source->Check(blueprint.places->rows(), blueprint.ignore));
-  RETURN_IF_ERROR(CheckMemory(*blueprint.places));
-  RETURN_IF_ERROR(blueprint.places->Allocate());
+  RETURN_IF_ERROR(source->Check(model->places().rows(),
+                                [&](std::string_view name) { return model->Ignores(name); }));
+  RETURN_IF_ERROR(CheckMemory(model->places()));
+  RETURN_IF_ERROR(model->places().Allocate());
   const double start = MonotonicSeconds();
   LoadProgress progress("loading " + path.name, options.show_progress
                                                     ? LoadProgress::Form::kAuto
                                                     : LoadProgress::Form::kSilent);
   RETURN_IF_ERROR(LoadWeights(
-      *source, blueprint.places->rows(), team,
+      *source, model->places().rows(), team,
       {.refuse_non_finite = !dummy,
        .progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); }}));
-  const ModelInfo& info = blueprint.model->info();
+  const ModelInfo& info = model->info();
   log::Info("{}: {} parameters ({} active), {} of weights in {:.1f} s", path.name,
             FormatCount(info.parameters), FormatCount(info.active_parameters),
             FormatBytes(info.weight_bytes), MonotonicSeconds() - start);
-  blueprint.places->rows().clear();  // 58,000 closures for the largest geometry
-  return std::move(blueprint.model);
+  model->places().rows().clear();  // 58,000 closures for the largest geometry
+  return std::unique_ptr<Model>(std::move(model));
 }
 
 }  // namespace sluice

@@ -47,6 +47,7 @@ void WeightPlaces::Vector(std::string name, int64_t size, std::vector<float>* ta
 
 void WeightPlaces::Bias(std::string name, int64_t size, bool required, std::vector<float>* target,
                         int64_t begin, int64_t total) {
+  if (required) bytes_ += static_cast<uint64_t>(size) * 4;
   rows_.push_back({.name = std::move(name),
                    .aliases = {},
                    .shape = {size},
@@ -90,10 +91,10 @@ void WeightPlaces::Matrix(std::string name, int64_t outputs, int64_t inputs, Pac
                    }});
 }
 
-void WeightPlaces::Expert(const std::string& prefix, int64_t hidden, int64_t intermediate,
-                          ExpertWeights* target) {
+void WeightPlaces::Expert(const std::string& prefix, const ExpertNames& names, int64_t hidden,
+                          int64_t intermediate, ExpertWeights* target) {
   bytes_ += static_cast<uint64_t>(3 * hidden * intermediate) * 2;
-  const auto row = [&](const char* name, int64_t outputs, int64_t inputs,
+  const auto row = [&](const std::string& name, int64_t outputs, int64_t inputs,
                        std::function<Status(const TensorData&)> place) {
     rows_.push_back({.name = prefix + name,
                      .aliases = {},
@@ -101,13 +102,13 @@ void WeightPlaces::Expert(const std::string& prefix, int64_t hidden, int64_t int
                      .dummy = MatrixInit(inputs),
                      .place = std::move(place)});
   };
-  row("gate_proj.weight", intermediate, hidden, [=](const TensorData& data) {
+  row(names.gate, intermediate, hidden, [=](const TensorData& data) {
     return PackMatrix(data, [&](auto rows) { target->PackGate(rows); });
   });
-  row("up_proj.weight", intermediate, hidden, [=](const TensorData& data) {
+  row(names.up, intermediate, hidden, [=](const TensorData& data) {
     return PackMatrix(data, [&](auto rows) { target->PackUp(rows); });
   });
-  row("down_proj.weight", hidden, intermediate, [=](const TensorData& data) {
+  row(names.down, hidden, intermediate, [=](const TensorData& data) {
     return PackMatrix(data, [&](auto rows) { target->PackDown(rows); });
   });
 }

@@ -14,6 +14,13 @@
 
 namespace sluice {
 
+/// What a checkpoint calls the three matrices of a gated feed-forward block, after its prefix.
+struct ExpertNames {
+  std::string gate = "gate_proj.weight";
+  std::string up = "up_proj.weight";
+  std::string down = "down_proj.weight";
+};
+
 /// The table of one model. Targets are kept by pointer and must not move until the load ends.
 class WeightPlaces {
  public:
@@ -29,14 +36,17 @@ class WeightPlaces {
   /// target allocates it. `aliases`: other names of the tensor.
   void Matrix(std::string name, int64_t outputs, int64_t inputs, PackedMatrix* target, int64_t begin,
               int64_t total_outputs, std::vector<std::string> aliases = {});
-  /// Gate, up and down of one SwiGLU; `prefix` ends with ".". Does not allocate (see Before).
-  void Expert(const std::string& prefix, int64_t hidden, int64_t intermediate,
-              ExpertWeights* target);
+  /// Gate, up and down of one expert; `prefix` ends with ".". Does not allocate (see Before).
+  void Expert(const std::string& prefix, const ExpertNames& names, int64_t hidden,
+              int64_t intermediate, ExpertWeights* target);
   /// kv_b_proj in both forms.
   void LatentExpansion(std::string name, const MlaShape& shape, MlaWeights* target);
 
-  /// Any other row.
-  void Row(WeightRow row) { rows_.push_back(std::move(row)); }
+  /// Any other row, and the bytes that its values take in memory.
+  void Row(WeightRow row, uint64_t bytes) {
+    bytes_ += bytes;
+    rows_.push_back(std::move(row));
+  }
   /// Runs before the first tensor is placed.
   void Before(std::function<Status()> allocate) { before_.push_back(std::move(allocate)); }
 

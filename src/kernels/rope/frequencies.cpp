@@ -33,8 +33,10 @@ RopeFrequencies MakeRopeFrequencies(int64_t rotary_dim, double base, const YarnP
     const double plain = std::pow(base, -2.0 * static_cast<double>(i) / width);
     out.inverse[i] = static_cast<float>(plain / yarn->factor * ramp + plain * (1 - ramp));
   }
-  out.magnitude = static_cast<float>(YarnMscale(yarn->factor, yarn->mscale) /
-                                     YarnMscale(yarn->factor, yarn->mscale_all_dim));
+  out.magnitude = static_cast<float>(yarn->attention_factor != 0
+                                         ? yarn->attention_factor
+                                         : YarnMscale(yarn->factor, yarn->mscale) /
+                                               YarnMscale(yarn->factor, yarn->mscale_all_dim));
   return out;
 }
 
@@ -59,6 +61,20 @@ void FillRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> 
                               table.sin(t, i) = rounded(std::sin(double{phase}));
                             }
                         });
+}
+
+RopeTable MakeRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> positions,
+                        Rounding rounding, Exec& exec) {
+  const auto rows = static_cast<int64_t>(positions.size());
+  const auto half = static_cast<int64_t>(frequencies.inverse.size());
+  const RopeTable out = {exec.scratch.Matrix<float>(rows, half),
+                         exec.scratch.Matrix<float>(rows, half)};
+  FillRopeTable(frequencies, positions, rounding, out, exec);
+  return out;
+}
+
+uint64_t RopeTableBytes(int64_t rotary_dim, int64_t rows) {
+  return static_cast<uint64_t>(rows * rotary_dim) * sizeof(float) + 2 * 64;
 }
 
 }  // namespace sluice

@@ -17,6 +17,7 @@ struct YarnParams {
   double beta_slow = 1;
   double mscale = 1;
   double mscale_all_dim = 0;
+  double attention_factor = 0;  // what cos and sin are multiplied by; 0: it follows from the mscales
 };
 
 /// What YaRN calls mscale: 1 for factor <= 1, else 0.1 m ln(factor) + 1.
@@ -38,6 +39,10 @@ struct RopeTable {
 };
 void FillRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> positions,
                    Rounding rounding, RopeTable table, Exec& exec);
+/// A filled table in memory of exec.scratch: at most RopeTableBytes(rotary_dim, rows).
+RopeTable MakeRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> positions,
+                        Rounding rounding, Exec& exec);
+uint64_t RopeTableBytes(int64_t rotary_dim, int64_t rows);
 
 enum class RopeLayout {
   kNeox,         // pairs (x[i], x[i + R/2])

@@ -16,6 +16,24 @@ void TapRouting(const ExpertFfnCall& call, View<const int32_t, 2> ids, View<cons
   (*call.tap)("router_scores", call.layer, scores);
 }
 
+void AddRouterBias(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
+                   WeightPlaces& places) {
+  std::vector<std::string> spellings;
+  for (const std::string& name : c.names.router_bias) spellings.push_back(prefix + name);
+  places.Row({.name = spellings[0],
+              .aliases = {spellings.begin() + 1, spellings.end()},
+              .shape = {c.experts},
+              .required = c.bias_required,
+              .dummy = DummyInit::Zeros(),
+              .place =
+                  [=, experts = c.experts](const TensorData& data) {
+                    w->bias.resize(static_cast<size_t>(experts));
+                    data.ToFloat(0, experts, w->bias.data());
+                    return Status();
+                  }},
+             static_cast<uint64_t>(c.experts) * sizeof(float));
+}
+
 }  // namespace
 
 void AddDenseFfnRows(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
@@ -25,23 +43,15 @@ void AddDenseFfnRows(const ExpertFfnConfig& c, const std::string& prefix, Expert
     TRY(w->shared, ExpertWeights::Allocate(hidden, intermediate));
     return {};
   });
-  places.Expert(prefix, hidden, intermediate, &w->shared);
+  places.Expert(prefix, c.names.dense, hidden, intermediate, &w->shared);
 }
 
 void AddExpertFfnRows(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
                       WeightPlaces& places) {
-  places.FloatMatrix(prefix + "gate.weight", c.experts, c.hidden, &w->gate);
+  const ExpertFfnNames& names = c.names;
+  places.FloatMatrix(prefix + names.router, c.experts, c.hidden, &w->gate);
+  if (!names.router_bias.empty()) AddRouterBias(c, prefix, w, places);
   const int64_t experts = c.experts;
-  places.Row({.name = prefix + "gate.expert_bias",
-              .aliases = {prefix + "gate.e_score_correction_bias"},
-              .shape = {experts},
-              .required = c.bias_required,
-              .dummy = DummyInit::Zeros(),
-              .place = [=](const TensorData& data) {
-                w->bias.resize(static_cast<size_t>(experts));
-                data.ToFloat(0, experts, w->bias.data());
-                return Status();
-              }});
   // The experts' addresses must exist before their rows do; their memory comes with Before.
   w->experts.resize(static_cast<size_t>(experts));
   places.Before([=, hidden = c.hidden, intermediate = c.intermediate]() -> Status {
@@ -50,14 +60,14 @@ void AddExpertFfnRows(const ExpertFfnConfig& c, const std::string& prefix, Exper
     return {};
   });
   for (int64_t e = 0; e < experts; ++e)
-    places.Expert(prefix + "experts." + std::to_string(e) + ".", c.hidden, c.intermediate,
-                  &w->experts[e]);
+    places.Expert(prefix + names.experts + std::to_string(e) + ".", names.expert, c.hidden,
+                  c.intermediate, &w->experts[e]);
   if (c.shared_intermediate > 0) {
     places.Before([=, hidden = c.hidden, intermediate = c.shared_intermediate]() -> Status {
       TRY(w->shared, ExpertWeights::Allocate(hidden, intermediate));
       return {};
     });
-    places.Expert(prefix + "shared_experts.", c.hidden, c.shared_intermediate, &w->shared);
+    places.Expert(prefix + names.shared, names.dense, c.hidden, c.shared_intermediate, &w->shared);
   }
 }
 

@@ -1,4 +1,5 @@
-// The feed-forward half of a layer: a dense gated layer, or routed experts with a shared one.
+// The feed-forward half of a layer: a dense gated layer, or routed experts with or without a shared
+// one.
 #pragma once
 
 #include <vector>
@@ -10,19 +11,35 @@
 
 namespace sluice {
 
+/// What the checkpoint calls the tensors of a layer, after its prefix.
+struct ExpertFfnNames {
+  std::string router = "gate.weight";
+  std::vector<std::string> router_bias;  // the tensor's spellings; empty: the family has none
+  std::string experts = "experts.";      // then the expert's number, "." and a name of `expert`
+  ExpertNames expert;
+  std::string shared = "shared_experts.";
+  ExpertNames dense;  // of the shared expert and of layers without experts
+};
+
 struct ExpertFfnConfig {
+  ExpertFfnNames names;
   int64_t hidden;
-  int64_t dense_intermediate;  // of layers without experts
-  int64_t experts, top_k, intermediate;
-  int64_t shared_intermediate;  // 0: no shared expert
-  ScoreFunction score;
-  int n_group, topk_group;
-  bool renormalize;
-  float scaling;
-  bool bias_required;  // otherwise expert_bias is loaded if the file has it
+  int64_t dense_intermediate = 0;  // of layers without experts
+  int64_t experts = 0, top_k = 0, intermediate = 0;
+  int64_t shared_intermediate = 0;  // 0: no shared expert
+  ScoreFunction score = ScoreFunction::kSoftmax;
+  int n_group = 0, topk_group = 0;  // 0: no groups
+  bool renormalize = false;
+  float scaling = 1;
+  bool bias_required = false;  // otherwise a router bias is loaded if the file has it
   Activation activation = Activation::kSilu;
-  MoeBackend backend;
+  MoeBackend backend = MoeBackend::kAuto;
   Rounding rounding;
+
+  /// Parameters of one layer's experts that a token does not touch.
+  uint64_t idle_parameters() const {
+    return static_cast<uint64_t>((experts - top_k) * 3 * hidden * intermediate);
+  }
 };
 
 struct ExpertFfnWeights {
