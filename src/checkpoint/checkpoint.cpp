@@ -5,14 +5,15 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <map>
 #include <optional>
-#include <set>
 
 #include "base/bus_error.h"
 #include "base/mapped_file.h"
 #include "base/units.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/shard_index.h"
+#include "checkpoint/shard_names.h"
 
 namespace sluice {
 namespace {
@@ -22,7 +23,6 @@ namespace fs = std::filesystem;
 constexpr size_t kReportedDifferencesMax = 20;
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kSingleName = "model.safetensors";
-constexpr std::string_view kSuffix = ".safetensors";
 
 // What is wrong with a checkpoint, for one report; counts on where the text stops.
 class Differences {
@@ -45,63 +45,12 @@ class Differences {
   std::string text_;
 };
 
-// Empty if `name` may be opened as a file of the checkpoint's own directory.
-std::string_view WhyNoShardName(std::string_view name) {
-  if (name.empty() || name.size() > 255) return "is no file name of 1 to 255 bytes";
-  if (name.find('/') != name.npos || name.find('\0') != name.npos)
-    return "leads out of the directory, allowed are plain file names";
-  if (!name.ends_with(kSuffix)) return "does not end with .safetensors";
-  return {};
-}
-
-// "model-00002-of-00007.safetensors": stem "model", number 2, count 7.
-struct NumberedName {
-  std::string stem;
-  int number, count;
-};
-std::optional<NumberedName> ParseNumberedName(std::string_view name) {
-  name.remove_suffix(kSuffix.size());
-  const size_t of = name.rfind("-of-");
-  if (of == name.npos || of == 0) return {};
-  const size_t dash = name.rfind('-', of - 1);
-  if (dash == name.npos) return {};
-  const auto parse = [](std::string_view digits) -> std::optional<int> {
-    if (digits.empty() || digits.size() > 6) return {};
-    int number = 0;
-    for (char c : digits) {
-      if (c < '0' || c > '9') return {};
-      number = number * 10 + (c - '0');
-    }
-    return number;
-  };
-  const auto number = parse(name.substr(dash + 1, of - dash - 1));
-  const auto count = parse(name.substr(of + 4));
-  if (!number || !count) return {};
-  return NumberedName{std::string(name.substr(0, dash)), *number, *count};
-}
-
-// Numbered files must be all there; a directory without an index has no other witness.
-void CheckNumberedNames(const std::vector<std::string>& names, Differences* differences) {
-  std::set<std::pair<std::string, int>> sets;
-  std::set<std::tuple<std::string, int, int>> present;
-  for (const std::string& name : names)
-    if (const auto numbered = ParseNumberedName(name)) {
-      sets.emplace(numbered->stem, numbered->count);
-      present.emplace(numbered->stem, numbered->count, numbered->number);
-    }
-  for (const auto& [stem, count] : sets)
-    for (int number = 1; number <= std::min<int>(count, kShardsMax); ++number)
-      if (!present.contains({stem, count, number}))
-        differences->Add(
-            fmt::format("shard {} of {} of {} is absent", number, count, Quoted(stem)));
-}
-
 Result<std::vector<std::string>> ListSafetensors(const std::string& directory) {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (name.ends_with(kSuffix) && name[0] != '.') names.push_back(name);
+    if (name.ends_with(kSafetensorsSuffix) && name[0] != '.') names.push_back(name);
     if (names.size() > kShardsMax)
       return Error(Code::kBadCheckpoint, "{}: more than {} *.safetensors files", directory,
                    kShardsMax);
@@ -110,7 +59,7 @@ Result<std::vector<std::string>> ListSafetensors(const std::string& directory) {
   if (names.empty())
     return Error(Code::kNotFound, "{}: no {}, no {} and no other *.safetensors file", directory,
                  kIndexName, kSingleName);
-  std::sort(names.begin(), names.end());
+  SortShardNames(&names);
   return names;
 }
 
@@ -137,11 +86,13 @@ struct Checkpoint::State {
   std::string directory;
   std::vector<MappedFile> mapped;
   std::vector<std::string> paths;
-  std::vector<TensorInfo> tensors;  // sorted by name
+  std::vector<TensorInfo> tensors;            // sorted by name, then by file
+  std::vector<std::vector<int>> piece_files;  // of each file: see PieceFiles
   uint64_t data_bytes = 0;
   mutable std::atomic<bool> damaged{false};
 
   Status AddShards(const std::vector<std::string>& names, Differences* differences);
+  void GroupPieceFiles();
   void CheckNames(Differences* differences);
   void CompareWithIndex(const ShardIndex& index, Differences* differences) const;
 };
@@ -175,13 +126,24 @@ Status Checkpoint::State::AddShards(const std::vector<std::string>& names,
   return {};
 }
 
-// A name has one place.
+void Checkpoint::State::GroupPieceFiles() {
+  std::map<std::string_view, std::vector<int>> files_of;  // by stem
+  for (int file = 0; file < static_cast<int>(paths.size()); ++file)
+    if (const auto piece = ParsePieceName(paths[file])) files_of[piece->stem].push_back(file);
+  for (int file = 0; file < static_cast<int>(paths.size()); ++file) {
+    const auto piece = ParsePieceName(paths[file]);
+    piece_files.push_back(piece ? files_of[piece->stem] : std::vector<int>{file});
+  }
+}
+
+// A name has one place, or one in each of several files that hold pieces.
 void Checkpoint::State::CheckNames(Differences* differences) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return std::tie(a.name, a.file_idx) < std::tie(b.name, b.file_idx);
   });
   for (size_t i = 1; i < tensors.size(); ++i)
-    if (tensors[i].name == tensors[i - 1].name)
+    if (tensors[i].name == tensors[i - 1].name &&
+        piece_files[tensors[i].file_idx] != piece_files[tensors[i - 1].file_idx])
       differences->Add(fmt::format("tensor {} is both in {} and in {}", Quoted(tensors[i].name),
                                    paths[tensors[i - 1].file_idx], paths[tensors[i].file_idx]));
 }
@@ -234,12 +196,13 @@ Result<Checkpoint> Checkpoint::Open(const std::string& directory) {
     names = {std::string(kSingleName)};
   } else {
     TRY(names, ListSafetensors(directory));
-    CheckNumberedNames(names, &differences);
+    CheckNumberedNames(names, [&](std::string text) { differences.Add(std::move(text)); });
   }
 
   RETURN_IF_ERROR(state->AddShards(names, &differences));
   // A shard that could not be opened would only be repeated as thousands of absent tensors.
   const bool all_open = state->mapped.size() == names.size();
+  state->GroupPieceFiles();
   state->CheckNames(&differences);
   if (index && all_open) state->CompareWithIndex(*index, &differences);
   RETURN_IF_ERROR(differences.ToStatus(directory));
@@ -258,11 +221,22 @@ const std::vector<std::string>& Checkpoint::files() const { return state_->paths
 uint64_t Checkpoint::data_bytes() const { return state_->data_bytes; }
 
 const TensorInfo* Checkpoint::Find(std::string_view name) const {
+  const std::span<const TensorInfo> pieces = FindPieces(name);
+  return pieces.empty() ? nullptr : &pieces[0];
+}
+
+std::span<const TensorInfo> Checkpoint::FindPieces(std::string_view name) const {
   const auto& tensors = state_->tensors;
-  const auto at =
+  const auto begin =
       std::lower_bound(tensors.begin(), tensors.end(), name,
                        [](const TensorInfo& t, std::string_view n) { return t.name < n; });
-  return at != tensors.end() && at->name == name ? &*at : nullptr;
+  auto end = begin;
+  while (end != tensors.end() && end->name == name) ++end;
+  return {begin, end};
+}
+
+std::span<const int> Checkpoint::PieceFiles(int file_idx) const {
+  return state_->piece_files[file_idx];
 }
 
 Status Checkpoint::WithBytes(const TensorInfo& tensor,

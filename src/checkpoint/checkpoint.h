@@ -32,8 +32,9 @@ struct TensorInfo {
 ///   3. every *.safetensors in the directory, if no tensor occurs twice and, where the names count
 ///      ("-00001-of-00003"), none is absent.
 /// Each shard's header is compared with its size on disk before anything is mapped. The index is
-/// compared with the headers both ways. A name has one place: pieces of one tensor under the same
-/// name in several files (Grok-2's pre-sharded form) are refused where names are merged.
+/// compared with the headers both ways. A name has one place, but for pre-sharded checkpoints: in
+/// the files "x-TP-000", "x-TP-001", ... of one x the same name means pieces of one tensor, in that
+/// order. Along which axis, and whether they fit together, is for the weight table to say.
 class Checkpoint {
  public:
   /// Errors: kNotFound (no such directory, no safetensors in it), kBadCheckpoint (damage,
@@ -45,10 +46,16 @@ class Checkpoint {
 
   const std::string& directory() const;
 
-  /// Sorted by name.
+  /// Sorted by name; the pieces of one tensor one after another, in their order.
   std::span<const TensorInfo> tensors() const;
-  /// Null if there is no tensor of this name.
+  /// Null if there is no tensor of this name; its first piece if there are several.
   const TensorInfo* Find(std::string_view name) const;
+  /// Every piece of a tensor: empty if there is none of this name, one if it is whole.
+  std::span<const TensorInfo> FindPieces(std::string_view name) const;
+
+  /// The files that hold pieces of the same tensors as this one, itself included, in order; only
+  /// itself if it holds whole tensors.
+  std::span<const int> PieceFiles(int file_idx) const;
 
   /// Paths, in the order of TensorInfo::file_idx.
   const std::vector<std::string>& files() const;

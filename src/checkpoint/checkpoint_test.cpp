@@ -86,6 +86,22 @@ TEST(Checkpoint, ReadsThroughSymbolicLinks) {  // as a hub's cache lays them out
   EXPECT_TRUE(snapshot.Open().ok());
 }
 
+TEST(Checkpoint, KeepsThePiecesOfATensorInTheirOrder) {
+  Directory directory;
+  for (int i = 0; i < 11; ++i) directory.Write(fmt::format("m-TP-{}.safetensors", i), kA);
+  directory.Write("m-TP-common.safetensors", kB);
+  const auto checkpoint = directory.Open();
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  const auto pieces = checkpoint->FindPieces("a");
+  ASSERT_EQ(pieces.size(), 11u);
+  for (int i = 0; i < 11; ++i)  // by number, although "m-TP-10" sorts before "m-TP-2"
+    EXPECT_THAT(checkpoint->files()[pieces[i].file_idx],
+                testing::EndsWith(fmt::format("m-TP-{}.safetensors", i)));
+  EXPECT_EQ(checkpoint->PieceFiles(pieces[4].file_idx).size(), 11u);
+  EXPECT_EQ(checkpoint->PieceFiles(checkpoint->Find("b")->file_idx).size(), 1u);
+  EXPECT_TRUE(checkpoint->FindPieces("c").empty());
+}
+
 TEST(Checkpoint, GivesTheBytesOfATensor) {
   Directory directory;
   directory.Write("model.safetensors", SafetensorsBuilder()
@@ -211,6 +227,18 @@ TEST(Checkpoint, RefusesEachBadDirectoryAndNamesTheFault) {
        "x.safetensors, but the index says \"y.safetensors\""},
       {"numbered shard absent", [](auto& d) { d.Write("model-00001-of-00003.safetensors", kA); },
        "shard 2 of 3 of \"model\" is absent"},
+      {"piece absent",
+       [](auto& d) { d.Write("m-TP-000.safetensors", kA).Write("m-TP-002.safetensors", kA); },
+       "piece 1 of \"m-TP-\" is absent, \"m-TP-002.safetensors\" is there"},
+      {"piece twice",
+       [](auto& d) { d.Write("m-TP-0.safetensors", kA).Write("m-TP-00.safetensors", kA); },
+       "\"m-TP-0.safetensors\" and \"m-TP-00.safetensors\" are the same piece"},
+      {"pieces of two sets",
+       [](auto& d) { d.Write("m-TP-000.safetensors", kA).Write("n-TP-000.safetensors", kA); },
+       "tensor \"a\" is both in"},
+      {"a piece and a whole",
+       [](auto& d) { d.Write("m-TP-000.safetensors", kA).Write("m-TP-common.safetensors", kA); },
+       "tensor \"a\" is both in"},
   };
   for (const auto& [lie, make, says] : kLies) {
     Directory directory;

@@ -18,7 +18,68 @@ void AppendKind(const char* what, const std::vector<std::string>& names, std::st
     *text += fmt::format("\n  and {} more", names.size() - kReportedMax);
 }
 
+bool IsPiece(const Checkpoint& checkpoint, const WeightRow& row, const TensorInfo& tensor) {
+  return row.piece_axis >= 0 && checkpoint.PieceFiles(tensor.file_idx).size() > 1;
+}
+
+// Whether `piece` has the row's shape but for the axis along which it was cut.
+bool HasPieceShape(const WeightRow& row, const TensorInfo& piece) {
+  if (piece.shape.size() != row.shape.size()) return false;
+  for (size_t i = 0; i < row.shape.size(); ++i)
+    if (i != static_cast<size_t>(row.piece_axis) && piece.shape[i] != row.shape[i]) return false;
+  return true;
+}
+
+// At most one complaint a tensor; empty if the pieces make what the row wants.
+std::string WhyNotWhole(const Checkpoint& checkpoint, const WeightRow& row,
+                        std::span<const TensorInfo> pieces) {
+  const auto path = [&](int file_idx) { return checkpoint.files()[file_idx]; };
+  const TensorInfo& first = pieces[0];
+  if (row.piece_axis < 0)
+    return fmt::format("is in {} and in {}, this model has it whole", path(first.file_idx),
+                       path(pieces[1].file_idx));
+  const std::span<const int> files = checkpoint.PieceFiles(first.file_idx);
+  for (const int file : files)
+    if (std::none_of(pieces.begin(), pieces.end(),
+                     [&](const TensorInfo& piece) { return piece.file_idx == file; }))
+      return fmt::format("{} lacks its piece of {}", path(file), files.size());
+  const TensorInfo* odd = nullptr;  // a piece that differs from the first: the likely culprit
+  for (const TensorInfo& piece : pieces) {
+    if (piece.dtype != first.dtype)
+      return fmt::format("is {} in {}, but {} in {}", DTypeName(piece.dtype), path(piece.file_idx),
+                         DTypeName(first.dtype), path(first.file_idx));
+    if (!HasPieceShape(row, piece))
+      return fmt::format("is {} in {}, expected are pieces of {} along axis {}",
+                         FormatShape(piece.shape), path(piece.file_idx), FormatShape(row.shape),
+                         row.piece_axis);
+    if (!odd && piece.shape != first.shape) odd = &piece;
+  }
+  const TensorInfo whole = JoinPieces(row, pieces);
+  if (whole.shape == row.shape) return {};
+  return fmt::format(
+      "{} pieces make {}, expected is {}: {} in {}{}", pieces.size(), FormatShape(whole.shape),
+      FormatShape(row.shape), FormatShape(first.shape), path(first.file_idx),
+      odd ? fmt::format(", but {} in {}", FormatShape(odd->shape), path(odd->file_idx)) : "");
+}
+
 }  // namespace
+
+TensorInfo JoinPieces(const WeightRow& row, std::span<const TensorInfo> pieces) {
+  TensorInfo whole = pieces[0];
+  if (pieces.size() == 1 || row.piece_axis < 0) return whole;
+  for (const TensorInfo& piece : pieces)
+    if (!HasPieceShape(row, piece) || piece.dtype != whole.dtype) return whole;
+  const auto axis = static_cast<size_t>(row.piece_axis);
+  uint64_t bytes = 0;
+  whole.shape[axis] = 0;
+  for (const TensorInfo& piece : pieces) {
+    bytes += piece.bytes();
+    whole.shape[axis] += piece.shape[axis];
+  }
+  whole.begin = 0;
+  whole.end = bytes;
+  return whole;
+}
 
 std::string DTypes::Names() const {
   std::string names;
@@ -29,7 +90,8 @@ std::string DTypes::Names() const {
 }
 
 bool WeightReport::ok() const {
-  return missing.empty() && surplus.empty() && misshapen.empty() && mistyped.empty();
+  return missing.empty() && surplus.empty() && misshapen.empty() && pieces.empty() &&
+         mistyped.empty();
 }
 
 Status WeightReport::ToStatus(const std::string& path) const {
@@ -38,6 +100,7 @@ Status WeightReport::ToStatus(const std::string& path) const {
   AppendKind("missing", missing, &text);
   AppendKind("surplus", surplus, &text);
   AppendKind("of a wrong shape", misshapen, &text);
+  AppendKind("in pieces that do not fit together", pieces, &text);
   AppendKind("of a dtype that is not accepted", mistyped, &text);
   return Error(Code::kBadCheckpoint, "{}: the tensors are not those of this model:{}", path, text);
 }
@@ -51,7 +114,11 @@ WeightReport CompareWeights(const Checkpoint& checkpoint, std::span<const Weight
   }
   WeightReport report;
   std::vector<const TensorInfo*> found(rows.size());
-  for (const TensorInfo& tensor : checkpoint.tensors()) {
+  const std::span<const TensorInfo> all = checkpoint.tensors();
+  for (size_t begin = 0, end; begin < all.size(); begin = end) {
+    for (end = begin + 1; end < all.size() && all[end].name == all[begin].name;) ++end;
+    const std::span<const TensorInfo> pieces = all.subspan(begin, end - begin);
+    const TensorInfo& tensor = pieces[0];
     const auto at = row_of.find(tensor.name);
     if (at == row_of.end()) {
       if (!ignore || !ignore(tensor.name))
@@ -67,9 +134,13 @@ WeightReport CompareWeights(const Checkpoint& checkpoint, std::span<const Weight
       continue;
     }
     first = &tensor;
-    if (tensor.shape != row.shape)
+    if (pieces.size() > 1 || IsPiece(checkpoint, row, tensor)) {
+      if (std::string why = WhyNotWhole(checkpoint, row, pieces); !why.empty())
+        report.pieces.push_back(fmt::format("{}: {}", Quoted(tensor.name), why));
+    } else if (tensor.shape != row.shape) {
       report.misshapen.push_back(fmt::format("{} is {}, expected is {}", Quoted(tensor.name),
                                              FormatShape(tensor.shape), FormatShape(row.shape)));
+    }
     if (!row.dtypes.Has(tensor.dtype))
       report.mistyped.push_back(fmt::format("{} is {}, accepted are {}", Quoted(tensor.name),
                                             DTypeName(tensor.dtype), row.dtypes.Names()));

@@ -80,6 +80,7 @@ struct WeightRow {
   std::string name;                  // as the checkpoint spells it
   std::vector<std::string> aliases;  // other spellings of the same tensor
   std::vector<int64_t> shape;        // expected, exactly
+  int piece_axis = -1;               // >= 0: may be in pieces along this axis (Checkpoint)
   bool required = true;              // an optional row is loaded whenever the file has it;
                                      // dummy weights have the required rows only
   DummyInit dummy;
@@ -89,6 +90,10 @@ struct WeightRow {
   /// load and is returned with the tensor's name and file in front.
   std::function<Status(const TensorData&)> place;
 };
+
+/// The whole tensor that `pieces` make along row.piece_axis: dtype and file of the first, begin and
+/// end only for the bytes they add up to. The first piece as it is if they do not fit together.
+TensorInfo JoinPieces(const WeightRow& row, std::span<const TensorInfo> pieces);
 
 /// True for tensors that the model knowingly leaves aside ("rotary_emb.inv_freq", MTP layers).
 using IgnoreName = std::function<bool(std::string_view name)>;
@@ -127,6 +132,7 @@ struct WeightReport {
   std::vector<std::string> missing;    // required rows without a tensor: name and shape
   std::vector<std::string> surplus;    // tensors that no row wants and `ignore` does not name
   std::vector<std::string> misshapen;  // "name is [4, 8], expected [8, 4]"
+  std::vector<std::string> pieces;     // "name: FILE lacks its piece of 8" and the like
   std::vector<std::string> mistyped;   // "name is I8, accepted are BF16, F32, F16"
 
   bool ok() const;

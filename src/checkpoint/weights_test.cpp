@@ -51,6 +51,36 @@ struct OneFile {
   std::optional<Checkpoint> checkpoint;
 };
 
+// A pre-sharded checkpoint: one tensor "w" of U8 in files m-TP-000, ...: {shape, data} of each; a
+// shape of "" leaves the tensor out.
+struct PieceFiles {
+  explicit PieceFiles(const std::vector<std::pair<std::string, std::string>>& pieces) {
+    std::string name = testing::TempDir() + "weights_test_XXXXXX";
+    directory = mkdtemp(name.data());
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      SafetensorsBuilder builder;
+      builder.Add("other" + std::to_string(i), "U8", "[1]", "x");  // and "w" is misaligned
+      if (!pieces[i].first.empty()) builder.Add("w", "U8", pieces[i].first, pieces[i].second);
+      WriteTo(fmt::format("{}/m-TP-{:03}.safetensors", directory, i), builder.file());
+    }
+    auto opened = Checkpoint::Open(directory);
+    EXPECT_TRUE(opened.ok()) << opened.status().message();
+    if (opened.ok()) checkpoint.emplace(*std::move(opened));
+  }
+  ~PieceFiles() { std::filesystem::remove_all(directory); }
+  std::string directory;
+  std::optional<Checkpoint> checkpoint;
+};
+
+WeightRow PieceRow(std::vector<int64_t> shape, int axis) {
+  WeightRow row = Row("w", std::move(shape));
+  row.piece_axis = axis;
+  row.dtypes = {DType::kU8};
+  return row;
+}
+
+const IgnoreName kIgnoreOthers = [](std::string_view name) { return name.starts_with("other"); };
+
 template <class T>
 std::string Bytes(std::initializer_list<T> values) {
   return std::string(reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(T));
@@ -86,6 +116,74 @@ TEST(CheckWeights, TakesATensorUnderAnAlias) {
   rows[0].aliases = {"other", "o_proj"};
   EXPECT_TRUE(CheckWeights(*file.checkpoint, rows, nullptr).ok());
   EXPECT_EQ(CheckpointSource(*file.checkpoint)->Find(rows[0])->dtype, DType::kBf16);
+}
+
+TEST(CheckWeights, NamesTheFileOfAPieceThatDoesNotFit) {
+  const struct {
+    std::vector<std::pair<std::string, std::string>> pieces;
+    int axis;
+    std::vector<std::string> says;
+  } kCases[] = {
+      {{{"[2,3]", "abcdef"}, {"[2,3]", "ghijkl"}}, 0, {}},
+      {{{"[1,3]", "abc"}, {"[3,3]", "defghijkl"}}, 0, {}},  // no even cut, but it fits
+      {{{"[4,3]", "abcdefghijkl"}}, 0, {}},
+      {{{"[2,3]", "abcdef"}, {"", ""}}, 0, {"m-TP-001.safetensors lacks its piece of 2"}},
+      {{{"", ""}, {"[4,3]", "abcdefghijkl"}}, 0, {"m-TP-000.safetensors lacks its piece of 2"}},
+      {{{"[2,3]", "abcdef"}, {"[2,2]", "abcd"}},
+       0,
+       {"is [2, 2] in ", "m-TP-001.safetensors, expected are pieces of [4, 3] along axis 0"}},
+      {{{"[2,3]", "abcdef"}, {"[6]", "abcdef"}}, 0, {"is [6] in ", "m-TP-001"}},
+      {{{"[2,3]", "abcdef"}, {"[1,3]", "abc"}},
+       0,
+       {"2 pieces make [3, 3], expected is [4, 3]", "but [1, 3] in ", "m-TP-001"}},
+      {{{"[2,3]", "abcdef"}, {"[2,3]", "abcdef"}, {"[2,3]", "abcdef"}},
+       0,
+       {"3 pieces make [6, 3], expected is [4, 3]: [2, 3] in ", "m-TP-000"}},
+      {{{"[2,3]", "abcdef"}, {"[2,3]", "ghijkl"}},
+       -1,
+       {"is in ", "m-TP-000.safetensors and in ", "m-TP-001.safetensors, this model has it whole"}},
+  };
+  for (const auto& c : kCases) {
+    PieceFiles files(c.pieces);
+    const std::vector<WeightRow> rows = {PieceRow({4, 3}, c.axis)};
+    const Status status = CheckWeights(*files.checkpoint, rows, kIgnoreOthers);
+    EXPECT_EQ(status.ok(), c.says.empty()) << status.message();
+    for (const std::string& says : c.says)
+      EXPECT_THAT(
+          status.message(),
+          AllOf(HasSubstr("1 in pieces that do not fit together:\n  \"w\": "), HasSubstr(says)));
+  }
+}
+
+TEST(LoadWeights, JoinsPiecesAlongTheirAxis) {
+  const struct {
+    std::vector<std::pair<std::string, std::string>> pieces;
+    std::vector<int64_t> shape;
+    int axis;
+    const char* whole;
+  } kCases[] = {
+      {{{"[2,3]", "abcdef"}, {"[1,3]", "ghi"}}, {3, 3}, 0, "abcdefghi"},
+      {{{"[2,3]", "abcghi"}, {"[2,1]", "dj"}, {"[2,2]", "efkl"}}, {2, 6}, 1, "abcdefghijkl"},
+      {{{"[2,1,2]", "abgh"}, {"[2,2,2]", "cdefijkl"}}, {2, 3, 2}, 1, "abcdefghijkl"},
+      {{{"[2,3]", "abcdef"}}, {2, 3}, 1, "abcdef"},
+  };
+  for (const auto& c : kCases) {
+    PieceFiles files(c.pieces);
+    std::vector<WeightRow> rows = {PieceRow(c.shape, c.axis)};
+    std::string whole;
+    rows[0].place = [&](const TensorData& data) {
+      EXPECT_TRUE(std::equal(c.shape.begin(), c.shape.end(), data.shape.begin(), data.shape.end()));
+      whole.assign(data.As<char>(), static_cast<size_t>(data.count()));
+      return Status();
+    };
+    Team team(1);
+    const Status status = LoadWeights(*CheckpointSource(*files.checkpoint), rows, team);
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(whole, c.whole);
+    rows[0].place = [](const TensorData&) { return Error(Code::kUnsupported, "odd"); };
+    EXPECT_THAT(LoadWeights(*CheckpointSource(*files.checkpoint), rows, team).message(),
+                AllOf(HasSubstr("m-TP-000.safetensors"), HasSubstr("tensor \"w\": odd")));
+  }
 }
 
 // Rows for every tensor of a checkpoint.

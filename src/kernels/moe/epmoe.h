@@ -6,9 +6,9 @@
 
 namespace sluice {
 
-/// Sorts the rows by expert; gate and up of all experts (rows gathered as they are packed, activation
-/// and product in the epilogue) into an intermediate buffer; down of all experts into an output buffer;
-/// combines in token order. `kernel` multiplies. Shapes are checked and tokens > 0.
+/// Sorts the rows by expert; gate and up of all experts (rows gathered as they are packed,
+/// activation and product in the epilogue) into an intermediate buffer; down of all experts into an
+/// output buffer; combines in token order. `kernel` multiplies. Shapes are checked and tokens > 0.
 void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec);
 
 }  // namespace sluice
