@@ -25,6 +25,14 @@ class GroupedQuery(Base):
         """-> q [heads, dim], k and v [kv_heads, dim]."""
         raise NotImplementedError
 
+    def shaped(self, scores, position):
+        """The cap comes before the temperature."""
+        c = self.c
+        scores = soft_cap(scores, c.softmax_cap)
+        if 0 < c.temperature_length < position:
+            scores = scores * (math.log2(position) / math.log2(c.temperature_length))
+        return scores
+
     def attention(self, x, p, state, position):
         c = self.c
         q, k, v = self.project(x, p)
@@ -36,10 +44,8 @@ class GroupedQuery(Base):
         keys, values = np.concatenate([state[0], k[None]]), np.concatenate([state[1], v[None]])
         q = q.reshape(c.kv_heads, c.heads // c.kv_heads, c.dim)  # head h reads h // (heads / kv)
         scores = np.einsum("gqd,tgd->gqt", q, keys) * c.dim ** -0.5
-        scores = soft_cap(scores, c.softmax_cap)
-        if c.temperature_length > 0 and position > c.temperature_length:
-            scores = scores * (math.log2(position) / math.log2(c.temperature_length))
-        out = self.rnd(np.einsum("gqt,tgd->gqd", softmax(scores), values))
+        weights = softmax(self.shaped(scores, position))
+        out = self.rnd(np.einsum("gqt,tgd->gqd", weights, values))
         return self.linear(out.reshape(-1), p + self.output), (keys, values)
 
 

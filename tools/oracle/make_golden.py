@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 
+import fp8
 import safetensors_io
 import variants
 from families import model_of
@@ -176,19 +177,13 @@ def golden(name, pair, rng):
         "min_greedy_gap_f64": min(gaps),
         "min_routing_gap_f64": min(routing) if np.isfinite(min(routing)) else None}
     rounded = {k: v if v is None else float(f"{v:.5g}") for k, v in statistics.items()}
-    info = {"name": name, "about": variants.VARIANTS[name][0], "prompts": prompts,
+    info = {"name": name, "about": variants.about(name), "prompts": prompts,
             "debug_prompt": debug, "modes": {mode: {"prompts": in_mode[mode]} for mode in MODES},
             "statistics": {**rounded, "greedy_agrees": True, "routing_differences_between_modes": 0}}
     return info, out
 
 
-def write_checkpoint(directory, raw, stored, shards):
-    os.makedirs(directory + "/golden", exist_ok=True)
-    with open(directory + "/config.json", "w") as f:
-        f.write(json.dumps(raw, indent=1) + "\n")
-    if shards == 1:
-        safetensors_io.write(directory + "/model.safetensors", stored)
-        return
+def write_sharded(directory, stored, shards):
     names = list(stored)
     files = [f"model-{s + 1:05}-of-{shards:05}.safetensors" for s in range(shards)]
     place = {name: files[i * shards // len(names)] for i, name in enumerate(names)}
@@ -199,18 +194,53 @@ def write_checkpoint(directory, raw, stored, shards):
         f.write(json.dumps({"metadata": {"total_size": size}, "weight_map": place}, indent=1) + "\n")
 
 
+# The numbered files of Grok-2: a kind of tensor in each; without an index.
+GROK_FILES = ["embed_tokens", "lm_head", "model.norm", "mlp.gate_proj", "mlp.down_proj",
+              "mlp.up_proj", "w1", "w2", "w3", "k_proj", "o_proj", "q_proj", "v_proj",
+              "pre_attn_norm", "post_attn_norm", "pre_moe_norm", "post_moe_norm",
+              "block_sparse_moe.gate"]
+
+
+def write_pieces(directory, stored, pieces):
+    """Experts cut into `pieces` files in which a tensor has the same name."""
+    for number, kind in enumerate(GROK_FILES):
+        tensors = {n: t for n, t in stored.items() if n.endswith(kind + ".weight")}
+        if not tensors:
+            continue
+        stem = f"{directory}/pytorch_model-{number:05}-TP-"
+        if kind not in ("w1", "w2", "w3"):
+            safetensors_io.write(stem + "common.safetensors", tensors)
+            continue
+        for i in range(pieces):
+            cut = {n: (np.split(values, pieces, -1 if kind == "w2" else 0)[i], dtype)
+                   for n, (values, dtype) in tensors.items()}
+            safetensors_io.write(f"{stem}{i:03}.safetensors", cut)
+
+
+def write_checkpoint(directory, raw, stored, storage):
+    os.makedirs(directory + "/golden", exist_ok=True)
+    with open(directory + "/config.json", "w") as f:
+        f.write(json.dumps(raw, indent=1) + "\n")
+    if "pieces" in storage:
+        write_pieces(directory, stored, storage["pieces"])
+    elif "shards" in storage:
+        write_sharded(directory, stored, storage["shards"])
+    else:
+        safetensors_io.write(directory + "/model.safetensors", stored)
+
+
 def make(directory, name):
-    number = list(variants.VARIANTS).index(name)
+    number = variants.seed_of(name)
     for attempt in range(40):  # another seed where no prompt is decided
         raw, stored = variants.tensors_of(name, [number, attempt])
-        pair = Pair(raw, {key: values for key, (values, _) in stored.items()})
+        pair = Pair(raw, fp8.dequantised(stored))
         found = golden(name, pair, np.random.default_rng([number, attempt, 1]))
         if found:
             break
     else:
         raise SystemExit(f"{name}: no decided prompts with any seed")
     info, out = found
-    write_checkpoint(directory, raw, stored, variants.VARIANTS[name][2].get("shards", 1))
+    write_checkpoint(directory, raw, stored, variants.storage(name))
     safetensors_io.write(directory + "/golden/golden.safetensors", out)
     with open(directory + "/golden/golden.json", "w") as f:
         f.write(json.dumps(info) + "\n")
@@ -218,5 +248,5 @@ def make(directory, name):
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[2:] or list(variants.VARIANTS):
+    for wanted in sys.argv[2:] or variants.NAMES:
         make(f"{sys.argv[1]}/{wanted}", wanted)
