@@ -24,7 +24,7 @@ class FromCheckpoint : public WeightSource {
                const std::function<Status(const TensorData&)>& place) const override {
     const std::span<const TensorInfo> pieces = Lookup(row);
     const auto whole = Find(row);
-    if (!whole || whole->shape != row.shape || !row.dtypes.Has(whole->dtype))
+    if (!whole || !row.AcceptsShape(whole->shape) || !row.dtypes.Has(whole->dtype))
       return Error(Code::kBadCheckpoint, "{}: {} {} is absent or of another shape or dtype",
                    checkpoint_.directory(), row.name, FormatShape(row.shape));
     if (pieces.size() > 1) return VisitPieces(*whole, row.piece_axis, pieces, scratch, place);

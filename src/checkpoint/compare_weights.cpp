@@ -62,6 +62,14 @@ std::string WhyNotWhole(const Checkpoint& checkpoint, const WeightRow& row,
       odd ? fmt::format(", but {} in {}", FormatShape(odd->shape), path(odd->file_idx)) : "");
 }
 
+// "[384, 1], [384] or [1]"
+std::string ShapesOf(const WeightRow& row) {
+  std::string text = FormatShape(row.shape);
+  for (size_t i = 0; i < row.other_shapes.size(); ++i)
+    text += (i + 1 < row.other_shapes.size() ? ", " : " or ") + FormatShape(row.other_shapes[i]);
+  return text;
+}
+
 }  // namespace
 
 TensorInfo JoinPieces(const WeightRow& row, std::span<const TensorInfo> pieces) {
@@ -79,6 +87,13 @@ TensorInfo JoinPieces(const WeightRow& row, std::span<const TensorInfo> pieces) 
   whole.begin = 0;
   whole.end = bytes;
   return whole;
+}
+
+bool WeightRow::AcceptsShape(std::span<const int64_t> found) const {
+  const auto is_found = [&](const std::vector<int64_t>& accepted) {
+    return std::equal(accepted.begin(), accepted.end(), found.begin(), found.end());
+  };
+  return is_found(shape) || std::any_of(other_shapes.begin(), other_shapes.end(), is_found);
 }
 
 std::string DTypes::Names() const {
@@ -137,9 +152,9 @@ WeightReport CompareWeights(const Checkpoint& checkpoint, std::span<const Weight
     if (pieces.size() > 1 || IsPiece(checkpoint, row, tensor)) {
       if (std::string why = WhyNotWhole(checkpoint, row, pieces); !why.empty())
         report.pieces.push_back(fmt::format("{}: {}", Quoted(tensor.name), why));
-    } else if (tensor.shape != row.shape) {
+    } else if (!row.AcceptsShape(tensor.shape)) {
       report.misshapen.push_back(fmt::format("{} is {}, expected is {}", Quoted(tensor.name),
-                                             FormatShape(tensor.shape), FormatShape(row.shape)));
+                                             FormatShape(tensor.shape), ShapesOf(row)));
     }
     if (!row.dtypes.Has(tensor.dtype))
       report.mistyped.push_back(fmt::format("{} is {}, accepted are {}", Quoted(tensor.name),
@@ -147,7 +162,8 @@ WeightReport CompareWeights(const Checkpoint& checkpoint, std::span<const Weight
   }
   for (size_t r = 0; r < rows.size(); ++r)
     if (rows[r].required && !found[r])
-      report.missing.push_back(fmt::format("{} {}", rows[r].name, FormatShape(rows[r].shape)));
+      report.missing.push_back(fmt::format("{} {}{}{}", rows[r].name, ShapesOf(rows[r]),
+                                           rows[r].note.empty() ? "" : ", ", rows[r].note));
   return report;
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <numeric>
 
 #include "base/random.h"
 #include "checkpoint/weights.h"
@@ -64,17 +65,44 @@ void FillFromTable(uint64_t stream, const std::array<T, kTableSize>& table, int6
     out[i] = table[hash >> (16 * (i % 4)) & kMask];
 }
 
+// The e4m3 code nearest to x, the even one of two; the largest where x is over the range.
+uint8_t ToF8E4M3(float x) {
+  constexpr int kLargest = 0x7E;  // 448; the next code is NaN
+  static const std::array<float, kLargest + 1> values = [] {
+    std::array<uint8_t, kLargest + 1> codes;
+    std::iota(codes.begin(), codes.end(), uint8_t{0});
+    std::array<float, kLargest + 1> out;
+    const std::string name;
+    const int64_t shape[] = {kLargest + 1};
+    TensorData{name, DType::kF8E4M3, shape, reinterpret_cast<const std::byte*>(codes.data())}
+        .ToFloat(0, kLargest + 1, out.data());
+    return out;
+  }();
+  const float magnitude = std::fabs(x);
+  int above =
+      static_cast<int>(std::lower_bound(values.begin(), values.end(), magnitude) - values.begin());
+  int code = std::min(above, kLargest);
+  if (above > 0 && above <= kLargest) {
+    const float low = magnitude - values[above - 1], high = values[above] - magnitude;
+    if (low < high || (low == high && above % 2 == 1)) code = above - 1;
+  }
+  return static_cast<uint8_t>(std::signbit(x) ? code | 0x80 : code);
+}
+
 template <class T>
 T Convert(float x) {
   if constexpr (std::is_same_v<T, float>)
     return x;
+  else if constexpr (std::is_same_v<T, uint8_t>)
+    return ToF8E4M3(x);
   else
     return ToBf16(x);
 }
 
 class FromSeed : public WeightSource {
  public:
-  explicit FromSeed(uint64_t seed) : seed_(seed) {}
+  FromSeed(uint64_t seed, std::optional<QuantizationConfig> quantization)
+      : seed_(seed), quantization_(std::move(quantization)) {}
 
   std::optional<TensorInfo> Find(const WeightRow& row) const override {
     if (!row.required) return {};
@@ -87,8 +115,9 @@ class FromSeed : public WeightSource {
   Status Check(std::span<const WeightRow> rows, const IgnoreName&) const override {
     for (const WeightRow& row : rows)
       if (row.required && !row.dtypes.Has(DTypeOf(row)))
-        return Error(Code::kUnsupported, "dummy weights are BF16 or F32, {} accepts only {}",
-                     row.name, row.dtypes.Names());
+        return Error(Code::kUnsupported,
+                     "dummy weights of this model are BF16 or F32, {} accepts only {}", row.name,
+                     row.dtypes.Names());
     return {};
   }
 
@@ -99,7 +128,9 @@ class FromSeed : public WeightSource {
     const size_t bytes = static_cast<size_t>(data.bytes());
     if (scratch.size() < bytes) scratch.resize(bytes);
     data.data = scratch.data();
-    if (dtype == DType::kBf16)
+    if (dtype == DType::kF8E4M3)
+      Fill(row, data.count(), reinterpret_cast<uint8_t*>(scratch.data()));
+    else if (dtype == DType::kBf16)
       Fill(row, data.count(), reinterpret_cast<Bf16*>(scratch.data()));
     else
       Fill(row, data.count(), reinterpret_cast<float*>(scratch.data()));
@@ -111,17 +142,19 @@ class FromSeed : public WeightSource {
   Status Finish() const override { return {}; }
 
  private:
-  static DType DTypeOf(const WeightRow& row) {
+  DType DTypeOf(const WeightRow& row) const {
+    if (quantization_ && row.dtypes.Has(DType::kF8E4M3) && quantization_->Quantizes(row.name))
+      return DType::kF8E4M3;
     return row.dtypes.Has(DType::kBf16) ? DType::kBf16 : DType::kF32;
   }
 
   template <class T>
   void Fill(const WeightRow& row, int64_t count, T* out) const {
     if (row.dummy.kind == DummyInit::Kind::kNormal) {
-      FillFromTable(HashAt(seed_, HashName(row.name)), Table<T>(row.dummy.std), count, out);
+      FillFromTable(HashAt(seed_, HashName(row.name)), Table<T>(row.dummy.value), count, out);
       return;
     }
-    std::fill_n(out, count, Convert<T>(row.dummy.kind == DummyInit::Kind::kOnes ? 1.0f : 0.0f));
+    std::fill_n(out, count, Convert<T>(row.dummy.value));
   }
 
   // The table for one standard deviation; models use a handful of them. Nodes of a map do not move.
@@ -136,16 +169,19 @@ class FromSeed : public WeightSource {
   }
 
   const uint64_t seed_;
+  const std::optional<QuantizationConfig> quantization_;
   mutable std::mutex mutex_;
-  mutable std::tuple<std::map<float, std::array<Bf16, kTableSize>>,
+  mutable std::tuple<std::map<float, std::array<uint8_t, kTableSize>>,
+                     std::map<float, std::array<Bf16, kTableSize>>,
                      std::map<float, std::array<float, kTableSize>>>
       tables_;
 };
 
 }  // namespace
 
-std::unique_ptr<WeightSource> DummySource(uint64_t seed) {
-  return std::make_unique<FromSeed>(seed);
+std::unique_ptr<WeightSource> DummySource(uint64_t seed,
+                                          std::optional<QuantizationConfig> quantization) {
+  return std::make_unique<FromSeed>(seed, std::move(quantization));
 }
 
 }  // namespace sluice

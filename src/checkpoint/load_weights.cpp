@@ -64,7 +64,8 @@ class Load {
     } catch (const std::system_error&) {
       log::Warning("no thread to report progress with: loading without");
     }
-    team.Run([this](int lane) { RunLane(lane); });
+    RunRound(0, early_, team);
+    RunRound(early_, jobs_.size(), team);
     {
       std::lock_guard lock(mutex_);
       finished_ = true;
@@ -91,16 +92,26 @@ class Load {
       jobs_.push_back({&row, *std::move(tensor)});
     }
     std::stable_sort(jobs_.begin(), jobs_.end(), [](const Job& a, const Job& b) {
+      if (a.row->early != b.row->early) return a.row->early;
       return a.tensor.bytes() > b.tensor.bytes();
     });
+    early_ = static_cast<size_t>(
+        std::count_if(jobs_.begin(), jobs_.end(), [](const Job& job) { return job.row->early; }));
     return {};
+  }
+
+  void RunRound(size_t begin, size_t end, Team& team) {
+    if (begin == end) return;
+    next_ = begin;
+    end_ = end;
+    team.Run([this](int lane) { RunLane(lane); });
   }
 
   void RunLane(int lane) {
     std::vector<std::byte> scratch;
     while (!stop_.load(std::memory_order_relaxed)) {
       const size_t job = next_.fetch_add(1, std::memory_order_relaxed);
-      if (job >= jobs_.size()) break;
+      if (job >= end_) break;
       current_[lane].store(&jobs_[job], std::memory_order_relaxed);
       if (Status status = RunJob(jobs_[job], scratch); !status.ok()) Fail(job, std::move(status));
       bytes_done_.fetch_add(jobs_[job].tensor.bytes(), std::memory_order_relaxed);
@@ -164,6 +175,7 @@ class Load {
   const WeightSource& source_;
   const LoadOptions& options_;
   std::vector<Job> jobs_;
+  size_t early_ = 0, end_ = 0;  // how many of them come first; where this round ends
   uint64_t bytes_total_ = 0;
   std::atomic<size_t> next_{0};
   std::atomic<uint64_t> bytes_done_{0};

@@ -2,9 +2,9 @@
 // a checkpoint (or over generated numbers): one check that reports everything wrong at once before
 // a byte of data is read, then a parallel load that hands each tensor to its row.
 //
-// A quantised format needs nothing new here: a matrix and its scale are two rows. The family looks
-// at the source's dtype for a name (WeightSource::Find) while it builds the table, states the
-// dtypes it takes, and packs when both have been placed.
+// A quantised format needs little here: a matrix and its scale are two rows. Whoever builds the
+// table looks at the source's dtype for a name (WeightSource::Find), states the dtypes and shapes
+// that suit, and has scales placed before everything else.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,7 @@
 #include "base/status.h"
 #include "base/team.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/quantization.h"
 #include "tensor/dtype.h"
 
 namespace sluice {
@@ -66,29 +67,36 @@ constexpr DTypes kFloatDTypes = {DType::kBf16, DType::kF32, DType::kF16};
 
 /// What --load-format dummy puts into a tensor.
 struct DummyInit {
-  enum class Kind { kNormal, kOnes, kZeros };
+  enum class Kind { kNormal, kConstant };
   Kind kind = Kind::kNormal;
-  float std = 0.02f;  // of kNormal, mean 0
+  float value = 0.02f;  // the standard deviation (mean 0), or the constant
 
   static constexpr DummyInit Normal(float std) { return {Kind::kNormal, std}; }
-  static constexpr DummyInit Ones() { return {Kind::kOnes, 0}; }
-  static constexpr DummyInit Zeros() { return {Kind::kZeros, 0}; }
+  static constexpr DummyInit Constant(float value) { return {Kind::kConstant, value}; }
+  static constexpr DummyInit Ones() { return Constant(1); }
+  static constexpr DummyInit Zeros() { return Constant(0); }
 };
 
 /// One tensor that a model wants.
 struct WeightRow {
-  std::string name;                  // as the checkpoint spells it
-  std::vector<std::string> aliases;  // other spellings of the same tensor
-  std::vector<int64_t> shape;        // expected, exactly
-  int piece_axis = -1;               // >= 0: may be in pieces along this axis (Checkpoint)
-  bool required = true;              // an optional row is loaded whenever the file has it;
-                                     // dummy weights have the required rows only
+  std::string name;                                     // as the checkpoint spells it
+  std::vector<std::string> aliases;                     // other spellings of the same tensor
+  std::vector<int64_t> shape;                           // expected, exactly
+  std::vector<std::vector<int64_t>> other_shapes = {};  // or one of these
+  int piece_axis = -1;   // >= 0: may be in pieces along this axis (Checkpoint)
+  bool required = true;  // an optional row is loaded whenever the file has it;
+                         // dummy weights have the required rows only
   DummyInit dummy;
-  DTypes dtypes = kFloatDTypes;  // accepted; dummy weights are BF16 if that is accepted,
-                                 // otherwise F32
+  DTypes dtypes = kFloatDTypes;  // accepted; dummy weights are F8_E4M3 where that is accepted and
+                                 // the source's QuantizationConfig says so, BF16 if that is
+                                 // accepted, otherwise F32
+  bool early = false;            // placed before every row that is not
+  std::string note = {};         // what a report adds if the tensor is missing
   /// Called once, from any lane, while other rows are placed on other lanes. An error ends the
   /// load and is returned with the tensor's name and file in front.
   std::function<Status(const TensorData&)> place;
+
+  bool AcceptsShape(std::span<const int64_t> found) const;
 };
 
 /// The whole tensor that `pieces` make along row.piece_axis: dtype and file of the first, begin and
@@ -124,8 +132,9 @@ class WeightSource {
 std::unique_ptr<WeightSource> CheckpointSource(const Checkpoint& checkpoint);
 
 /// Seeded random weights. A value is a pure function of (seed, row name, element index), whatever
-/// the order and the number of threads.
-std::unique_ptr<WeightSource> DummySource(uint64_t seed);
+/// the order and the number of threads. `quantization`: which matrices are fp8.
+std::unique_ptr<WeightSource> DummySource(
+    uint64_t seed, std::optional<QuantizationConfig> quantization = std::nullopt);
 
 /// Everything by which a checkpoint differs from a table.
 struct WeightReport {
@@ -155,10 +164,11 @@ struct LoadOptions {
   std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress = nullptr;
 };
 
-/// Places every row that the source has, largest first, on all lanes of `team`. Call Check first:
-/// here a required row without a tensor, or one of another shape or dtype, ends the load at once.
-/// Errors: kBadCheckpoint (a file shrank, changed or could not be read while it was loaded: path
-/// and offset; non-finite values: tensor and element), kOutOfMemory, and what `place` returns.
+/// Places every row that the source has, early ones first, then by size, on all lanes of `team`.
+/// Call Check first: here a required row without a tensor, or one of another shape or dtype, ends
+/// the load at once. Errors: kBadCheckpoint (a file shrank, changed or could not be read while it
+/// was loaded: path and offset; non-finite values: tensor and element), kOutOfMemory, and what
+/// `place` returns.
 Status LoadWeights(const WeightSource& source, std::span<const WeightRow> rows, Team& team,
                    const LoadOptions& options = {});
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <set>
 
 #include "base/mapped_file.h"
 #include "checkpoint/safetensors_builder.h"
@@ -107,6 +108,20 @@ TEST(CheckWeights, ReportsEverythingWrongAtOnce) {
             HasSubstr("  and 6 more\n"), Not(HasSubstr("inv_freq")),
             HasSubstr("1 of a wrong shape:\n  \"turned\" is [1, 2], expected is [2, 1]"),
             HasSubstr("\"ints\" is I16, accepted are F32, BF16, F16"), Not(HasSubstr("optional"))));
+}
+
+TEST(CheckWeights, NamesEveryAcceptedShapeAndTheReasonForARow) {
+  OneFile file(SafetensorsBuilder()
+                   .Add("flat", "BF16", "[2]", "1234")
+                   .Add("wide", "BF16", "[1,2]", "1234")
+                   .file());
+  std::vector<WeightRow> rows = {Row("flat", {2, 1}), Row("wide", {2, 1}), Row("scale", {2, 1})};
+  for (WeightRow& row : rows) row.other_shapes = {{2}, {1}};
+  rows[2].note = "of \"codes\"";
+  EXPECT_THAT(CheckWeights(*file.checkpoint, rows, nullptr).message(),
+              AllOf(HasSubstr("1 missing:\n  scale [2, 1], [2] or [1], of \"codes\""),
+                    HasSubstr("\"wide\" is [1, 2], expected is [2, 1], [2] or [1]"),
+                    Not(HasSubstr("flat"))));
 }
 
 TEST(CheckWeights, TakesATensorUnderAnAlias) {
@@ -226,6 +241,31 @@ TEST(LoadWeights, GivesEachTensorOfTheGoldenCheckpointOnceWhateverTheLanes) {
     EXPECT_EQ(wrong, 0);
     for (size_t r = 0; r + 1 < rows.size(); ++r) EXPECT_EQ(calls[r], 1) << rows[r].name;
     EXPECT_EQ(calls.back(), 0);
+  }
+}
+
+TEST(LoadWeights, PlacesEarlyRowsBeforeAllOthers) {
+  const auto checkpoint = Checkpoint::Open(kGolden);
+  ASSERT_TRUE(checkpoint.ok());
+  for (int lanes : {1, 3}) {
+    std::vector<WeightRow> rows = RowsOf(*checkpoint);
+    std::atomic<int> early{0}, late{0}, wrong{0};
+    int wanted = 0;
+    for (size_t r = 0; r < rows.size(); ++r) {
+      rows[r].early = r % 3 == 0;
+      wanted += rows[r].early;
+      rows[r].place = [&, is_early = rows[r].early](const TensorData&) {
+        if (is_early && late > 0) ++wrong;
+        ++(is_early ? early : late);
+        return Status();
+      };
+    }
+    Team team(lanes);
+    const Status status = LoadWeights(*CheckpointSource(*checkpoint), rows, team);
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(wrong, 0);
+    EXPECT_EQ(early, wanted);
+    EXPECT_EQ(early + late, static_cast<int>(rows.size()));
   }
 }
 
@@ -402,6 +442,40 @@ TEST(DummySource, HasTheMomentsThatTheRowAsksFor) {
   EXPECT_NEAR(std::sqrt(squares / n), 0.5, 0.002);
   EXPECT_THAT(values.at("norm"), testing::Each(1.0f));
   EXPECT_THAT(values.at("bias"), testing::Each(0.0f));
+}
+
+TEST(DummySource, GivesFp8CodesWhereTheConfigSaysSo) {
+  QuantizationConfig config;
+  config.ignored = ModuleNames({"head"});
+  std::vector<WeightRow> rows = {Row("a.weight", {200, 300}), Row("head.weight", {4, 4}),
+                                 Row("norm.weight", {4})};
+  for (int r : {0, 1}) rows[r].dtypes = {DType::kF8E4M3, DType::kBf16};
+  rows[0].dummy = DummyInit::Normal(112);
+  const auto source = DummySource(3, config);
+  EXPECT_EQ(source->Find(rows[0])->dtype, DType::kF8E4M3);
+  EXPECT_EQ(source->Find(rows[0])->bytes(), 60'000u);
+  EXPECT_EQ(source->Find(rows[1])->dtype, DType::kBf16);
+  EXPECT_EQ(source->Find(rows[2])->dtype, DType::kBf16);
+  EXPECT_EQ(DummySource(3)->Find(rows[0])->dtype, DType::kBf16);
+  double sum = 0, squares = 0;
+  std::set<float> distinct;
+  rows[0].place = [&](const TensorData& data) {
+    std::vector<float> values(data.count());
+    data.ToFloat(0, data.count(), values.data());
+    for (float x : values) {
+      EXPECT_TRUE(std::fabs(x) <= 448) << x;
+      sum += x;
+      squares += double{x} * x;
+      distinct.insert(x);
+    }
+    return Status();
+  };
+  Team team(1);
+  const Status status = LoadWeights(*source, rows, team);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_NEAR(sum / 60'000, 0, 1.5);
+  EXPECT_NEAR(std::sqrt(squares / 60'000), 112, 2);
+  EXPECT_GT(distinct.size(), 60u);
 }
 
 TEST(DummySource, RefusesARowThatTakesNoFloats) {
