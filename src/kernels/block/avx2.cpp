@@ -29,6 +29,14 @@ V::Reg LoadBf16Part(const uint16_t* x, int64_t n) {  // no masked load of halves
   return LoadBf16(copy);
 }
 
+// Eight pairs of bfloat16s, held as floats: the first of each pair and the second, widened.
+V::Reg FirstOfPairs(V::Reg pairs) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16));
+}
+V::Reg SecondOfPairs(V::Reg pairs) {
+  return _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(0xffff0000)));
+}
+
 V::Reg ZeroWhereLess(V::Reg x, V::Reg compared, float bound) {
   return _mm256_and_ps(x, _mm256_cmp_ps(compared, V::Set1(bound), _CMP_NLT_UQ));
 }
@@ -51,6 +59,6 @@ __m128 SumQuarters(V::Reg x) {
 
 }  // namespace
 
-const BlockOps kBlockOpsAvx2 = {Product, Dots, SoftmaxPage, Divide, Widen, Transpose};
+const BlockOps kBlockOpsAvx2 = {Product, PairProduct, Dots, SoftmaxPage, Divide, Widen, Transpose};
 
 }  // namespace sluice

@@ -26,6 +26,15 @@ V::Reg LoadBf16Part(const uint16_t* x, int64_t n) {
   return Widened(_mm256_maskz_loadu_epi16(First(n), x));
 }
 
+// Sixteen pairs of bfloat16s, held as floats: the first of each pair and the second, widened.
+V::Reg FirstOfPairs(V::Reg pairs) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16));
+}
+V::Reg SecondOfPairs(V::Reg pairs) {
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(pairs), _mm512_set1_epi32(0xffff0000)));
+}
+
 V::Reg ZeroWhereLess(V::Reg x, V::Reg compared, float bound) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(compared, V::Set1(bound), _CMP_NLT_UQ), x);
 }
@@ -43,6 +52,6 @@ __m128 SumQuarters(V::Reg x) {
 
 }  // namespace
 
-const BlockOps kBlockOpsAvx512 = {Product, Dots, SoftmaxPage, Divide, Widen, Transpose};
+const BlockOps kBlockOpsAvx512 = {Product, PairProduct, Dots, SoftmaxPage, Divide, Widen, Transpose};
 
 }  // namespace sluice

@@ -1,6 +1,6 @@
 // Small matrix products and the softmax step that the attention kernels are made of, each with one
 // fixed order of summation per output element. One table of functions an instruction set; the
-// drivers (gla/block_form.cpp, mla/pages.cpp) hold everything that is not arithmetic.
+// drivers (gla/block_form.cpp, mla/pages.cpp, gqa/pages.cpp) hold everything that is not arithmetic.
 //
 // This header is included by files compiled for AVX-512: it must hold no inline functions.
 #pragma once
@@ -42,13 +42,17 @@ struct BlockDots {
 
 struct BlockOps {
   void (*product)(const BlockProduct&);
+  /// The same sums, bit for bit, where B holds bfloat16s with two depths side by side:
+  /// [(depth + 1) / 2][columns][2], b_depth elements from pair to pair; b_is_bf16 is not looked at.
+  /// The second half of the last pair of an odd depth is never used.
+  void (*pair_product)(const BlockProduct&);
   void (*dots)(const BlockDots&);
-  /// One page of an online softmax: with new_top = max(*top, scale * max s), s[t] becomes
-  /// exp(scale * s[t] - new_top) for t < count <= 64 and 0 for t in [count, 64). Returns the factor
-  /// exp(*top - new_top) that what was summed before must be multiplied by, having done so with
-  /// *sum. *top starts as -infinity and *sum as 0. The exponential is within 2 ulp, and 0 below
-  /// exp(-87.3).
-  float (*softmax_page)(float* s, int64_t count, float scale, float* top, float* sum);
+  /// One page of an online softmax: with x[t] = scale * s[t], or cap * tanh(scale * s[t]) where cap
+  /// > 0, and new_top = max(*top, max x), s[t] becomes exp(x[t] - new_top) for t < count <= 64 and
+  /// 0 for t in [count, 64). Returns the factor exp(*top - new_top) that what was summed before must
+  /// be multiplied by, having done so with *sum. *top starts as -infinity and *sum as 0. The
+  /// exponential and the tangent are within 2 ulp, the exponential 0 below exp(-87.3).
+  float (*softmax_page)(float* s, int64_t count, float scale, float cap, float* top, float* sum);
   /// x[i] = round(x[i] / divisor), or unrounded.
   void (*divide)(float* x, int64_t count, float divisor, bool round);
   /// to[i] = from[i]; `from` bfloat16s or floats.

@@ -70,6 +70,32 @@ TEST(BlockOps, ProductIsTheFusedChainInOrderOfDepthForEveryShape) {
         }
 }
 
+TEST(BlockOps, APairProductHasTheBitsOfTheProductAndIgnoresTheHalfBeyondAnOddDepth) {
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (int64_t rows : {1, 4, 6, 13})
+      for (int64_t columns : {1, 8, 24, 33, 64, 128, 131})
+        for (int64_t depth : {1, 2, 7, 40})
+          for (bool scaled : {false, true}) {
+            const auto a = Normals(rows * depth, 1), b = Normals(depth * columns, 2, true);
+            const auto scale = Normals(rows, 3);
+            const int64_t b_depth = 2 * columns + 6;
+            std::vector<Bf16> pairs((depth + 1) / 2 * b_depth, Bf16{0x7fff});  // NaN
+            for (int64_t d = 0; d < depth; ++d)
+              for (int64_t j = 0; j < columns; ++j)
+                pairs[d / 2 * b_depth + 2 * j + d % 2] = ToBf16(b[d * columns + j]);
+            std::vector<float> c = Normals(rows * columns, 4), expected = c;
+            BlockProduct p = {rows, columns, depth, a.data(), depth, 1, b.data(), false, columns,
+                              expected.data(), columns, scaled ? scale.data() : nullptr};
+            ops->product(p);
+            p.b = pairs.data();
+            p.b_depth = b_depth;
+            p.c = c.data();
+            ops->pair_product(p);
+            ASSERT_EQ(0, std::memcmp(c.data(), expected.data(), c.size() * 4))
+                << name << " " << rows << " x " << columns << " depth " << depth;
+          }
+}
+
 TEST(BlockOps, CausalProductReadsNothingBeyondTheDiagonal) {
   for (const auto& [name, ops] : OpsThatRunHere())
     for (int64_t rows : {1, 6, 9, 64}) {
@@ -128,7 +154,7 @@ TEST(BlockOps, TheExponentialOfASoftmaxPageIsWithin2Ulp) {
         s[i] = -static_cast<float>(random.Uniform() * (page % 2 ? 87.3 : 1.0));
       for (int i = 0; i < 64; ++i) expected[i] = s[i];
       float top = -std::numeric_limits<float>::infinity(), sum = 0;
-      EXPECT_EQ(ops->softmax_page(s, 64, 1.0f, &top, &sum), 0.0f);
+      EXPECT_EQ(ops->softmax_page(s, 64, 1.0f, 0, &top, &sum), 0.0f);
       EXPECT_EQ(top, 0.0f);
       double total = 0;
       for (int i = 0; i < 64; ++i) {
@@ -144,6 +170,26 @@ TEST(BlockOps, TheExponentialOfASoftmaxPageIsWithin2Ulp) {
   }
 }
 
+// The capped scores are seen through the softmax: their difference from the top, after exp.
+TEST(BlockOps, ACappedSoftmaxPageFollowsTheHyperbolicTangent) {
+  SplitMix64 random(2);
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (float reach : {0.1f, 1.0f, 10.0f, 1e6f}) {
+      const float scale = 0.5f, cap = 3;
+      float s[64], before[64];
+      for (float& x : s) x = reach * random.Normal();
+      s[7] = std::numeric_limits<float>::infinity();
+      std::copy_n(s, 64, before);
+      float top = -std::numeric_limits<float>::infinity(), sum = 0;
+      ops->softmax_page(s, 64, scale, cap, &top, &sum);
+      EXPECT_NEAR(top, cap, 1e-6);
+      for (int i = 0; i < 64; ++i) {
+        const double exact = std::exp(cap * std::tanh(scale * double{before[i]}) - cap);
+        EXPECT_NEAR(s[i] / exact, 1, 2e-6) << name << " " << before[i];
+      }
+    }
+}
+
 TEST(BlockOps, SoftmaxPagesContinueOneAnotherAndIgnoreWhatLiesBeyondCount) {
   for (const auto& [name, ops] : OpsThatRunHere()) {
     const auto scores = Normals(3 * 64, 5);
@@ -153,7 +199,7 @@ TEST(BlockOps, SoftmaxPagesContinueOneAnotherAndIgnoreWhatLiesBeyondCount) {
     for (int page = 0; page < 3; ++page) {
       float s[64];
       for (int i = 0; i < 64; ++i) s[i] = i < counts[page] ? scores[page * 64 + i] * 40 : kNan;
-      const double factor = ops->softmax_page(s, counts[page], 0.5f, &top, &sum);
+      const double factor = ops->softmax_page(s, counts[page], 0.5f, 0, &top, &sum);
       for (double& w : weights) w *= factor;
       for (int i = 0; i < 64; ++i) {
         if (i < counts[page]) {

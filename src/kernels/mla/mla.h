@@ -6,14 +6,12 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
+#include "kernels/kv_page.h"
 #include "tensor/dtype.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
 
 namespace sluice {
-
-/// Tokens a KV page.
-inline constexpr int64_t kKvPageTokens = 64;
 
 struct MlaShape {
   int64_t heads;

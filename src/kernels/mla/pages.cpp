@@ -188,7 +188,7 @@ class Step {
                   kKvPageTokens, nullptr});
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t seen = std::min(kKvPageTokens, position + r + 1 - page_begin);
-      scratch.factors[r] = ops_.softmax_page(scratch.scores + r * kKvPageTokens, seen, args_.scale,
+      scratch.factors[r] = ops_.softmax_page(scratch.scores + r * kKvPageTokens, seen, args_.scale, 0,
                                              scratch.top + first + r, scratch.sum + first + r);
     }
     // Rows before the page's last token see one token more than the row before; the others all.
@@ -278,7 +278,7 @@ class Step {
                    narrow_cache_, cached_width_, scratch.scores, kKvPageTokens});
         for (int64_t g = 0; g < group; ++g)
           scratch.factors[g] = ops_.softmax_page(scratch.scores + g * kKvPageTokens, seen,
-                                                 args_.scale, top + h + g, sum + h + g);
+                                                 args_.scale, 0, top + h + g, sum + h + g);
         ops_.product({group, shape_.latent, seen, scratch.scores, kKvPageTokens, 1, cached,
                       narrow_cache_, cached_width_, scratch.gathered + h * shape_.latent,
                       shape_.latent, page == 0 ? nullptr : scratch.factors});
