@@ -14,6 +14,7 @@ void RouteReference(const RouteArgs& args, Exec&) {
     for (int64_t e = 0; e < experts; ++e) {
       logits[e] = 0;
       for (int64_t i = 0; i < hidden; ++i) logits[e] += double{args.x(t, i)} * args.gate(e, i);
+      if (args.softcap > 0) logits[e] = args.softcap * std::tanh(logits[e] / args.softcap);
     }
     double sum = 0;
     const double largest = *std::max_element(logits.begin(), logits.end());

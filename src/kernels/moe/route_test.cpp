@@ -67,6 +67,7 @@ TEST(Route, EveryVariantScoresLikeTheReferenceAndChoosesByItsScores) {
     c.options.renormalize = round % 5;
     c.options.scaling = 2.5f;
     if (round % 7 == 0) c.options.bias = nullptr;
+    if (round % 4 == 1) c.options.softcap = 0.5f + static_cast<float>(random.Uniform());
     const Variant<RouteArgs> reference = {"reference", kAnything, RouteReference};
     const auto expected = c.Run(reference, 0, c.tokens, test.exec);
     for (const auto& variant : VariantsHere()) {
@@ -151,6 +152,34 @@ TEST(Route, WithoutABiasAGroupIsWorthItsBestExpertAndMaskedOnesWeighNothing) {
   EXPECT_EQ(r.ids, (std::vector<int32_t>{0, 1, 2}));
   EXPECT_GT(r.weights[1], 0);
   EXPECT_EQ(r.weights[2], 0);
+}
+
+TEST(Route, ASoftmaxIsOverAllExpertsAndTiesGoToTheLowerIndex) {
+  for (bool renormalize : {false, true}) {
+    ByHand r{.logits = {1, 3, 0, 3, 2}, .bias = {}, .args = {}, .ids = {}, .weights = {}};
+    r.args.score = ScoreFunction::kSoftmax;
+    r.args.renormalize = renormalize;
+    r.Run(3);
+    EXPECT_EQ(r.ids, (std::vector<int32_t>{1, 3, 4}));
+    const double chosen = 2 * std::exp(3.0) + std::exp(2.0);
+    const double sum = renormalize ? chosen : chosen + std::exp(1.0) + 1;
+    EXPECT_NEAR(r.weights[0], std::exp(3.0) / sum, 1e-6);
+    EXPECT_EQ(r.weights[0], r.weights[1]);
+    EXPECT_NEAR(r.weights[2], std::exp(2.0) / sum, 1e-6);
+  }
+}
+
+TEST(Route, ASoftCapComesBeforeTheSoftmax) {
+  ByHand r{.logits = {90, 0.1f, -80, 5}, .bias = {}, .args = {}, .ids = {}, .weights = {}};
+  r.args.score = ScoreFunction::kSoftmax;
+  r.args.renormalize = false;
+  r.args.softcap = 2;
+  r.Run(2);
+  EXPECT_EQ(r.ids, (std::vector<int32_t>{0, 3}));
+  double sum = 0;
+  for (float l : r.logits) sum += std::exp(2 * std::tanh(l / 2.0));
+  EXPECT_NEAR(r.weights[0], std::exp(2.0) / sum, 1e-6);
+  EXPECT_NEAR(r.weights[1], std::exp(2 * std::tanh(2.5)) / sum, 1e-6);
 }
 
 TEST(Route, ATokensBitsDoNotDependOnOtherTokensOrLanes) {
