@@ -1,7 +1,7 @@
-"""Recomputes the logits and debug tensors of a golden folders: check_golden.py CHECKPOINT_DIR ...
+"""Recomputes the logits and debug tensors of golden folders: check_golden.py CHECKPOINT_DIR ...
 
 Prints the largest relative difference of each mode. Golden tensors are stored in fp32, so about
-1e-7 is agreement.
+1e-7 is agreement; those from transformers, which computes parts in fp32, agree to about 1e-6.
 """
 
 import json
@@ -20,6 +20,7 @@ def check(directory):
         golden = json.load(f)
     expected = safetensors_io.read(directory + "/golden/golden.safetensors")
     worst_of_all = 0.0
+    limit = 1e-5 if "transformers" in golden else 1e-6
     for mode in ("f64", "bf16"):
         model = model_of(config, tensors, mode)
         worst = {}
@@ -54,8 +55,8 @@ def check(directory):
             compare("debug", last, f"{mode}/debug/{name}")
         print(directory, mode, {kind: f"{error:.1e}" for kind, error in worst.items()})
         worst_of_all = max([worst_of_all, *worst.values()])
-    return worst_of_all
+    return worst_of_all <= limit
 
 
 if __name__ == "__main__":
-    sys.exit(max(check(directory) for directory in sys.argv[1:]) > 1e-6)
+    sys.exit(not all([check(directory) for directory in sys.argv[1:]]))

@@ -130,7 +130,7 @@ def debug_tensors(pair, ids, out):
             out[f"{mode}/debug/{name}"] = (values, "I32" if short == "router_ids" else "F32")
 
 
-def golden(name, pair, rng):
+def golden(name, about, pair, rng):
     out, prompts, in_mode = {}, [], {mode: [] for mode in MODES}
     l2, relative, absolute, gaps, routing, all_logits = [], [], [], [], [], []
     for j, length in enumerate(LENGTHS):
@@ -177,7 +177,7 @@ def golden(name, pair, rng):
         "min_greedy_gap_f64": min(gaps),
         "min_routing_gap_f64": min(routing) if np.isfinite(min(routing)) else None}
     rounded = {k: v if v is None else float(f"{v:.5g}") for k, v in statistics.items()}
-    info = {"name": name, "about": variants.about(name), "prompts": prompts,
+    info = {"name": name, "about": about, "prompts": prompts,
             "debug_prompt": debug, "modes": {mode: {"prompts": in_mode[mode]} for mode in MODES},
             "statistics": {**rounded, "greedy_agrees": True, "routing_differences_between_modes": 0}}
     return info, out
@@ -218,7 +218,7 @@ def write_pieces(directory, stored, pieces):
 
 
 def write_checkpoint(directory, raw, stored, storage):
-    os.makedirs(directory + "/golden", exist_ok=True)
+    os.makedirs(directory, exist_ok=True)
     with open(directory + "/config.json", "w") as f:
         f.write(json.dumps(raw, indent=1) + "\n")
     if "pieces" in storage:
@@ -229,21 +229,26 @@ def write_checkpoint(directory, raw, stored, storage):
         safetensors_io.write(directory + "/model.safetensors", stored)
 
 
+def write_golden(directory, info, out):
+    os.makedirs(directory + "/golden", exist_ok=True)
+    safetensors_io.write(directory + "/golden/golden.safetensors", out)
+    with open(directory + "/golden/golden.json", "w") as f:
+        f.write(json.dumps(info) + "\n")
+
+
 def make(directory, name):
     number = variants.seed_of(name)
     for attempt in range(40):  # another seed where no prompt is decided
         raw, stored = variants.tensors_of(name, [number, attempt])
         pair = Pair(raw, fp8.dequantised(stored))
-        found = golden(name, pair, np.random.default_rng([number, attempt, 1]))
+        found = golden(name, variants.about(name), pair, np.random.default_rng([number, attempt, 1]))
         if found:
             break
     else:
         raise SystemExit(f"{name}: no decided prompts with any seed")
     info, out = found
     write_checkpoint(directory, raw, stored, variants.storage(name))
-    safetensors_io.write(directory + "/golden/golden.safetensors", out)
-    with open(directory + "/golden/golden.json", "w") as f:
-        f.write(json.dumps(info) + "\n")
+    write_golden(directory, info, out)
     print(name, "attempt", attempt, info["statistics"])
 
 

@@ -25,12 +25,14 @@ class Config:
         self.dim = get("head_dim", self.hidden // self.heads)
         self.eps = get("rms_norm_eps", 1e-6)
         self.tied = get("tie_word_embeddings", False)
-        self.theta = float(get("rope_theta", 1e6))
-        self.scaling = get("rope_scaling")
+        # transformers 5 writes both into rope_parameters, and num_experts under another name.
+        rope = get("rope_parameters", {})
+        self.theta = float(rope.get("rope_theta", get("rope_theta", 1e6)))
+        self.scaling = rope or get("rope_scaling")
         self.max_position = get("max_position_embeddings", 32768)
         self.bias = get("attention_bias", False)
         self.sparse = architecture == "Qwen3MoeForCausalLM"
-        self.experts = get("num_experts", 128)
+        self.experts = get("num_experts", get("num_local_experts", 128))
         self.top_k = get("num_experts_per_tok", 8)
         self.renormalise = get("norm_topk_prob", False)
         self.only_dense = get("mlp_only_layers", [])
