@@ -3,8 +3,8 @@
 
     template_oracle.py RENDER_MAIN [--random N] [--seed S] [--show K]
 
-Three parts: hand-written snippets (snippets.txt), whole templates over random conversations, and
-random expressions. Both sides must give the same bytes, or both an error. Prints a summary line and
+Four parts: hand-written snippets (snippets.txt), whole templates over the conversations of
+conversations.py (some with the text that must come out) and over random ones, and random expressions. Both sides must give the same bytes, or both an error. Prints a summary line and
 up to K differences; exit code 1 if there is one.
 """
 import argparse
@@ -20,6 +20,8 @@ import warnings
 import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from conversations import CONVERSATIONS
 
 HERE = pathlib.Path(__file__).resolve().parent
 NOW = 1790000000
@@ -242,9 +244,13 @@ class Comparison:
         self.show = show
         self.count = self.errors = self.deliberate = self.different = 0
 
-    def check(self, source, inputs, line=None):
+    def check(self, source, inputs, line=None, must_be=None):
         self.count += 1
         expected, error = self.jinja.render(source, inputs)
+        if must_be is not None and expected != must_be:
+            self.different += 1
+            print(f"DIFFERENT {line}: the template itself\n  expected: {must_be!r}\n  jinja2:   {expected!r} {error or ''}")
+            return
         text, our_error = self.ours.render(source, inputs)
         if expected == text:
             self.errors += expected is None
@@ -296,9 +302,13 @@ def main():
     for number, snippet in enumerate(snippets):
         comparison.check(snippet, fixed, f"snippet {number}")
     rng = random.Random(args.seed)
-    templates = [path.read_text() for path in sorted((HERE / "templates").glob("*.jinja"))]
+    templates = {path.stem: path.read_text() for path in sorted((HERE / "templates").glob("*.jinja"))}
+    for name, (inputs, texts) in CONVERSATIONS.items():
+        for template, source in templates.items():
+            comparison.check(source, {"add_generation_prompt": True, "bos_token": "<s>", "eos_token": "</s>", **inputs},
+                             f"{template}: {name}", texts.get(template))
     for _ in range(args.random // 2):
-        comparison.check(rng.choice(templates), random_conversation(rng))
+        comparison.check(rng.choice(list(templates.values())), random_conversation(rng))
     expressions = Expressions(rng)
     for _ in range(args.random // 2):
         comparison.check(rng.choice(STATEMENTS) % expressions.make(rng.randrange(1, 5)), expressions.inputs())
