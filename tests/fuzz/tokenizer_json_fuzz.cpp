@@ -1,48 +1,10 @@
 // tokenizer.json bytes, then encoding and streaming of a text with whatever was loaded. The text is
 // what follows the first NUL byte of the input.
-#include <cstdint>
-#include <cstdlib>
-#include <string_view>
-
-#include "text/tokenizer/detokenizer.h"
-#include "text/tokenizer/tokenizer.h"
-#include "text/tokenizer/utf8.h"
-
-namespace {
-
-using namespace sluice;
-
-void Require(bool holds) {
-  if (!holds) std::abort();
-}
-
-void TryText(const Tokenizer& tokenizer, std::string_view text) {
-  const TextRange middle{text.size() / 3, text.size() / 2};
-  const EncodeOptions kOptions[] = {
-      {}, {.parse_special = false}, {.add_special_tokens = true}, {.plain = {&middle, 1}}};
-  for (const EncodeOptions& options : kOptions) {
-    const auto ids = tokenizer.Encode(text, options);
-    for (const int32_t id : ids) Require(tokenizer.Contains(id));
-    Require(ids == tokenizer.Encode(text, options));
-    Detokenizer detokenizer(tokenizer, false);
-    std::string streamed;
-    for (const int32_t id : ids) {
-      const std::string piece = detokenizer.Push(id);
-      Require(ValidPrefix(piece) == piece.size());
-      streamed += piece;
-    }
-    Require(streamed + detokenizer.Flush() == tokenizer.Decode(ids, false));
-  }
-}
-
-}  // namespace
+#include "try_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
-  const size_t nul = input.find('\0');
-  const auto tokenizer = Tokenizer::FromJson(input.substr(0, nul));
-  if (!tokenizer.ok()) return 0;
-  if (nul != std::string_view::npos) TryText(**tokenizer, input.substr(nul + 1));
-  TryText(**tokenizer, "a bc 'll 12\r\n\n  x<s>");
+  const auto tokenizer = sluice::Tokenizer::FromJson(input.substr(0, input.find('\0')));
+  if (tokenizer.ok()) sluice::TryTokenizer(**tokenizer, input);
   return 0;
 }

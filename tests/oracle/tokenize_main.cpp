@@ -1,4 +1,4 @@
-// The tokenizer behind a pipe, for tokenizer_oracle.py.
+// The tokenizer behind a pipe, for tokenizer_oracle.py and tok_json_oracle.py.
 //
 //   tokenize_main TOKENIZER.json < requests > answers
 //

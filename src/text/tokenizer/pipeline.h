@@ -1,5 +1,5 @@
-// A loaded tokenizer.json, ready to run; shared by the loader (tokenizer_json.cpp) and the methods
-// of Tokenizer (tokenizer.cpp).
+// A loaded tokenizer, ready to run; shared by the loaders (tokenizer_json.cpp, tok_json.cpp) and the
+// methods of Tokenizer (tokenizer.cpp).
 #pragma once
 
 #include <memory>
@@ -41,5 +41,7 @@ struct Tokenizer::Impl {
 
 /// Reads `json` into `impl`. Errors as for Tokenizer::FromJson.
 Status ReadTokenizerJson(std::string_view json, Tokenizer::Impl* impl);
+/// Reads a tokenizer.tok.json. Errors as for Tokenizer::FromTokJson.
+Status ReadTokJson(std::string_view json, Tokenizer::Impl* impl);
 
 }  // namespace sluice

@@ -183,7 +183,15 @@ Tokenizer::~Tokenizer() = default;
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
   TRY(const std::string json, ReadFile(path, kFileBytesMax));
-  return FromJson(json, path);
+  return path.ends_with(".tok.json") ? FromTokJson(json, path) : FromJson(json, path);
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::FromTokJson(std::string_view json,
+                                                          std::string_view name) {
+  auto impl = std::make_unique<Impl>();
+  const Status status = ReadTokJson(json, impl.get());
+  if (!status.ok()) return Error(status.code(), "{}: {}", name, status.message());
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json,

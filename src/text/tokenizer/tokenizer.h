@@ -1,5 +1,6 @@
-// Byte-level BPE for Hugging Face tokenizer.json files: text to token ids and back, with the ids
-// that the PyPI package `tokenizers` gives (tests/oracle/tokenizer_oracle.py compares them).
+// Byte-level BPE for Hugging Face tokenizer.json files and for xAI's tokenizer.tok.json: text to
+// token ids and back, with the ids that the PyPI packages `tokenizers` and `tiktoken` give
+// (tests/oracle/tokenizer_oracle.py and tok_json_oracle.py compare them).
 #pragma once
 
 #include <cstddef>
@@ -38,12 +39,15 @@ struct EncodeOptions {
 /// Immutable once loaded; every method is thread-safe.
 class Tokenizer {
  public:
-  /// Reads a tokenizer.json. Errors: kNotFound; kBadCheckpoint (damaged or contradictory);
+  /// Reads a tokenizer.json, or a tokenizer.tok.json if the name ends in ".tok.json". Errors:
+  /// kNotFound; kBadCheckpoint (damaged or contradictory);
   /// kTooLarge; kUnsupported names the setting whose meaning we do not implement.
   static Result<std::unique_ptr<Tokenizer>> Load(const std::string& path);
   /// The same from memory; `name` is what errors call it.
   static Result<std::unique_ptr<Tokenizer>> FromJson(std::string_view json,
                                                      std::string_view name = "tokenizer.json");
+  static Result<std::unique_ptr<Tokenizer>> FromTokJson(
+      std::string_view json, std::string_view name = "tokenizer.tok.json");
   ~Tokenizer();
 
   /// O(n log n) on any bytes. Bytes that are not UTF-8 count as U+FFFD, one for each maximal

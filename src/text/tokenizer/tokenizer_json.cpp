@@ -1,97 +1,16 @@
 // Reads tokenizer.json. Whatever would change the ids and is not implemented is refused by name.
 #include <algorithm>
-#include <boost/json.hpp>
 #include <climits>
 #include <unordered_map>
 
+#include "text/tokenizer/json_members.h"
 #include "text/tokenizer/nfc.h"
 #include "text/tokenizer/pipeline.h"
 
 namespace sluice {
 namespace {
 
-namespace json = boost::json;
-
-// Several times what the largest vocabularies hold (262k tokens and 515k merges of three values
-// each); at this many values a parse stays within 1 GiB.
-constexpr size_t kValuesMax = 4'000'000;
-constexpr size_t kAddedTokenBytesMax = 1024;
 constexpr size_t kStepsMax = 8;
-
-Status Bad(std::string_view where, std::string_view what) {
-  return Error(Code::kBadCheckpoint, "{} {}", where, what);
-}
-
-Status Unsupported(std::string_view where, std::string_view value, std::string_view allowed) {
-  return Error(Code::kUnsupported, "{} is {}; supported: {}", where, Quoted(value, 300), allowed);
-}
-
-// An upper bound of the values in a JSON text, found without parsing it.
-size_t CountValues(std::string_view text) {
-  size_t values = 1;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '"') {
-      in_string = !in_string;
-    } else if (in_string) {
-      i += c == '\\';
-    } else {
-      values += c == ',' || c == '[' || c == '{';
-    }
-  }
-  return values;
-}
-
-// --- typed access to members
-// -------------------------------------------------------------------------
-
-const json::value* Member(const json::object& object, std::string_view key) {
-  const json::value* value = object.if_contains(key);
-  return value == nullptr || value->is_null() ? nullptr : value;
-}
-
-Result<bool> BoolMember(const json::object& object, std::string_view where, std::string_view key,
-                        bool if_absent) {
-  const json::value* value = Member(object, key);
-  if (value == nullptr) return if_absent;
-  if (!value->is_bool()) return Error(Code::kBadCheckpoint, "{}.{} is not a boolean", where, key);
-  return value->get_bool();
-}
-
-// Empty if absent.
-Result<std::string_view> StringMember(const json::object& object, std::string_view where,
-                                      std::string_view key) {
-  const json::value* value = Member(object, key);
-  if (value == nullptr) return std::string_view();
-  if (!value->is_string()) return Error(Code::kBadCheckpoint, "{}.{} is not a string", where, key);
-  return std::string_view(value->get_string());
-}
-
-// Null if absent.
-Result<const json::object*> ObjectMember(const json::object& object, std::string_view where,
-                                         std::string_view key) {
-  const json::value* value = Member(object, key);
-  if (value == nullptr) return static_cast<const json::object*>(nullptr);
-  if (!value->is_object()) return Error(Code::kBadCheckpoint, "{}{} is not an object", where, key);
-  return &value->get_object();
-}
-
-Result<const json::array*> ArrayMember(const json::object& object, std::string_view where,
-                                       std::string_view key) {
-  const json::value* value = Member(object, key);
-  if (value == nullptr || !value->is_array())
-    return Error(Code::kBadCheckpoint, "{}.{} is not an array", where, key);
-  return &value->get_array();
-}
-
-Result<int32_t> ReadId(const json::value& value, std::string_view where) {
-  const int64_t* id = value.if_int64();
-  if (id == nullptr || *id < 0 || *id > INT32_MAX)
-    return Error(Code::kBadCheckpoint, "{} has the id {}, not an integer in 0 .. {}", where,
-                 Quoted(json::serialize(value)), INT32_MAX);
-  return static_cast<int32_t>(*id);
-}
 
 // --- normalizer, pre_tokenizer
 // -----------------------------------------------------------------------
@@ -261,9 +180,9 @@ Status ReadAddedToken(const json::object& object, const std::string& where, Adde
   TRY(token->id, ReadId(*id, where));
   TRY(const std::string_view content, StringMember(object, where, "content"));
   if (content.empty()) return Bad(where, "has no content");
-  if (content.size() > kAddedTokenBytesMax)
+  if (content.size() > kTokenBytesMax)
     return Error(Code::kTooLarge, "{} has {} bytes, at most {}", where, content.size(),
-                 kAddedTokenBytesMax);
+                 kTokenBytesMax);
   token->content = content;
   TRY(token->special, BoolMember(object, where, "special", false));
   TRY(token->single_word, BoolMember(object, where, "single_word", false));
@@ -469,13 +388,8 @@ Status CheckTemplateIds(const Tokenizer::Impl& impl) {
 }  // namespace
 
 Status ReadTokenizerJson(std::string_view text, Tokenizer::Impl* impl) {
-  if (const size_t values = CountValues(text); values > kValuesMax)
-    return Error(Code::kTooLarge, "{} JSON values, at most {}", values, kValuesMax);
   json::monotonic_resource memory;
-  boost::system::error_code error;
-  const json::value document = json::parse(text, error, &memory);
-  if (error) return Bad("not JSON:", error.message());
-  if (!document.is_object()) return Bad("not", "a JSON object");
+  TRY(const json::value document, ParseObject(text, &memory));
   const json::object& root = document.get_object();
   RETURN_IF_ERROR(ReadNormalizer(root, impl));
   RETURN_IF_ERROR(ReadPreTokenizer(root, impl));
