@@ -75,6 +75,10 @@ void RefuseTrue(FieldReader& read, std::string_view key) {
   if (read.Bool(key, false)) read.Contradiction(key, "this build supports only false");
 }
 
+void RefuseFalse(FieldReader& read, std::string_view key) {
+  if (!read.Bool(key, true)) read.Contradiction(key, "this build supports only true");
+}
+
 HeadCounts ReadHeads(FieldReader& read, int64_t hidden, int64_t head_dim) {
   HeadCounts out;
   out.heads = read.Int("num_attention_heads", 1, kHeadsMax);

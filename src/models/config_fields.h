@@ -56,8 +56,9 @@ void ReadDecoder(FieldReader& read, Rounding rounding, const DecoderDefaults& de
 
 /// A string field of which we build one value only; absent means that value.
 void RefuseOther(FieldReader& read, std::string_view key, std::string_view only);
-/// A switch that must be off; absent means off.
+/// A switch of which we build one position only; absent means that position.
 void RefuseTrue(FieldReader& read, std::string_view key);
+void RefuseFalse(FieldReader& read, std::string_view key);
 
 struct HeadCounts {
   int64_t heads, kv_heads, head_dim;

@@ -8,6 +8,9 @@
 #include "checkpoint/model_path.h"
 #include "checkpoint/progress.h"
 #include "models/bailing_hybrid.h"
+#include "models/bailing_moe_v2.h"
+#include "models/qwen3.h"
+#include "models/qwen3_moe.h"
 
 namespace sluice {
 namespace {
@@ -28,7 +31,10 @@ struct FamilyRow {
 // Sorted by name. Dispatch is on config.json's "architectures": model_type is shared by families
 // that compute differently.
 constexpr FamilyRow kFamilies[] = {
+    {"BailingMoeV2ForCausalLM", MakeBlueprint<BailingMoeV2, BailingMoeV2Config>},
     {"BailingMoeV2_5ForCausalLM", MakeBlueprint<BailingHybrid, BailingHybridConfig>},
+    {"Qwen3ForCausalLM", MakeBlueprint<Qwen3, Qwen3Config>},
+    {"Qwen3MoeForCausalLM", MakeBlueprint<Qwen3Moe, Qwen3MoeConfig>},
 };
 
 Result<Rounding> ChooseRounding(const std::string& dtype, const JsonObject& json) {
