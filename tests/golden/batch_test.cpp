@@ -11,10 +11,11 @@
 namespace sluice {
 namespace {
 
-std::unique_ptr<Model> Load(const std::string& overrides = "", const std::string& dtype = "auto") {
+std::unique_ptr<Model> Load(const std::string& checkpoint, const std::string& overrides,
+                            const std::string& dtype) {
   Team team(2);
   ModelLoadOptions options;
-  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/ling25";
+  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/" + checkpoint;
   options.load_format = overrides.empty() ? "auto" : "dummy";
   options.dtype = dtype;
   options.config_overrides = overrides;
@@ -44,10 +45,25 @@ std::vector<std::vector<float>> RunRequest(ModelRunner& runner, const std::vecto
   return rows;
 }
 
-class Exactness : public testing::TestWithParam<const char*> {};
+// Every family, and every kind of cache in both precisions.
+struct Case {
+  const char* checkpoint;
+  const char* dtype;
+};
+constexpr Case kCases[] = {
+    {"ling25", "bfloat16"}, {"ling25", "float32"},     {"ling20", "bfloat16"},
+    {"ling20", "float32"},  {"qwen3_moe", "bfloat16"}, {"qwen3_dense", "bfloat16"},
+};
+
+class Exactness : public testing::TestWithParam<Case> {
+ protected:
+  std::unique_ptr<Model> Load() {
+    return sluice::Load(GetParam().checkpoint, "", GetParam().dtype);
+  }
+};
 
 TEST_P(Exactness, ChunksAndThreadsChangeNoBit) {
-  const auto model = Load("", GetParam());
+  const auto model = Load();
   ASSERT_NE(model, nullptr);
   const auto prompt = RandomTokens(1, 1100, 384), answer = RandomTokens(2, 70, 384);
   ModelRunner whole(*model, 1, 1, 1200, 1100);
@@ -61,7 +77,7 @@ TEST_P(Exactness, ChunksAndThreadsChangeNoBit) {
 }
 
 TEST_P(Exactness, ABatchOfSixteenMixedRequestsChangesNoBit) {
-  const auto model = Load("", GetParam());
+  const auto model = Load();
   ASSERT_NE(model, nullptr);
   constexpr int kRequests = 16;
   std::vector<std::vector<int32_t>> prompts, answers;
@@ -111,7 +127,7 @@ TEST_P(Exactness, ABatchOfSixteenMixedRequestsChangesNoBit) {
 }
 
 TEST_P(Exactness, ARetractedRequestContinuesWithTheSameBits) {
-  const auto model = Load("", GetParam());
+  const auto model = Load();
   ASSERT_NE(model, nullptr);
   const auto prompt = RandomTokens(4, 90, 384), answer = RandomTokens(5, 60, 384);
   ModelRunner steady(*model, 2, 1, 256, 256);
@@ -129,33 +145,59 @@ TEST_P(Exactness, ARetractedRequestContinuesWithTheSameBits) {
   EXPECT_EQ(actual, expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, Exactness, testing::Values("bfloat16", "float32"));
+INSTANTIATE_TEST_SUITE_P(, Exactness, testing::ValuesIn(kCases), [](const auto& test) {
+  return std::string(test.param.checkpoint) + "_" + test.param.dtype;
+});
 
-// Other members of the family: what config.json may say, on random weights.
+// Other members of the families: what config.json may say, on random weights.
+struct Switches {
+  const char* checkpoint;
+  const char* overrides;
+};
+const Switches kSwitches[] = {
+    {"ling25", R"({"linear_silu": true})"},
+    {"ling25", R"({"linear_rope": false, "use_qk_norm": false})"},
+    {"ling25", R"({"q_lora_rank": null, "rope_interleave": false})"},
+    {"ling25", R"({"tie_word_embeddings": true, "first_k_dense_replace": 0})"},
+    {"ling25", R"({"use_qkv_bias": true, "use_bias": true})"},
+    {"ling25", R"({"num_hidden_layers": 5, "layer_group_size": 3})"},
+    {"ling25", R"({"num_attention_heads": 3, "num_key_value_heads": 3, "group_norm_size": 3})"},
+    {"ling25", R"({"num_experts": 1, "num_shared_experts": 0})"},
+    {"ling25", R"({"num_shared_experts": 0, "n_group": 0, "topk_group": 0})"},
+    {"ling25", R"({"num_shared_experts": 2, "score_function": "softmax",
+                   "moe_router_enable_expert_bias": false})"},
+    {"ling25", R"({"linear_decay_layer_offset": 0, "rotary_dim": 8})"},
+    {"ling25", R"({"rope_scaling": {"type": "yarn", "factor": 4, "mscale_all_dim": 0.7,
+                   "original_max_position_embeddings": 64}})"},
+    {"ling25", R"({"head_dim": 24, "v_head_dim": 48, "moe_intermediate_size": 40,
+                   "partial_rotary_factor": 1.0, "hidden_size": 136})"},
+    {"ling20", R"({"use_qk_norm": false, "use_qkv_bias": true, "use_bias": true})"},
+    {"ling20", R"({"norm_topk_prob": false, "tie_word_embeddings": true, "n_group": 0,
+                   "topk_group": 0})"},
+    {"ling20", R"({"num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 20,
+                   "rotary_dim": 6, "partial_rotary_factor": null, "hidden_size": 72})"},
+    {"ling20", R"({"num_key_value_heads": 1, "head_dim": null, "num_shared_experts": 0,
+                   "rope_scaling": {"type": "yarn", "factor": 4}})"},
+    {"ling20", R"({"num_experts": 1, "num_key_value_heads": 4})"},
+    {"qwen3_moe", R"({"decoder_sparse_step": 2, "mlp_only_layers": [], "attention_bias": true})"},
+    {"qwen3_moe", R"({"norm_topk_prob": false, "num_experts": 6, "num_experts_per_tok": 6})"},
+    {"qwen3_moe", R"({"head_dim": null, "hidden_size": 80, "tie_word_embeddings": true})"},
+    {"qwen3_moe", R"({"num_experts": 0, "mlp_only_layers": null})"},
+    {"qwen3_dense", R"({"attention_bias": true, "tie_word_embeddings": true})"},
+    {"qwen3_dense", R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+                        "original_max_position_embeddings": 64, "attention_factor": 1.2}})"},
+};
+
 TEST(Variants, EverySwitchLoadsRunsAndKeepsChunksExact) {
-  for (const char* overrides :
-       {R"({"linear_silu": true})", R"({"linear_rope": false, "use_qk_norm": false})",
-        R"({"q_lora_rank": null, "rope_interleave": false})",
-        R"({"tie_word_embeddings": true, "first_k_dense_replace": 0})",
-        R"({"use_qkv_bias": true, "use_bias": true})",
-        R"({"num_hidden_layers": 5, "layer_group_size": 3})",
-        R"({"num_attention_heads": 3, "num_key_value_heads": 3, "group_norm_size": 3})",
-        R"({"num_experts": 1, "num_shared_experts": 0})",
-        R"({"num_shared_experts": 0, "n_group": 0, "topk_group": 0})",
-        R"({"num_shared_experts": 2, "score_function": "softmax",
-               "moe_router_enable_expert_bias": false})",
-        R"({"linear_decay_layer_offset": 0, "rotary_dim": 8})",
-        R"({"rope_scaling": {"type": "yarn", "factor": 4, "mscale_all_dim": 0.7,
-               "original_max_position_embeddings": 64}})",
-        R"({"head_dim": 24, "v_head_dim": 48, "moe_intermediate_size": 40,
-               "partial_rotary_factor": 1.0, "hidden_size": 136})"}) {
-    const auto model = Load(overrides);
-    ASSERT_NE(model, nullptr) << overrides;
+  for (const auto& [checkpoint, overrides] : kSwitches) {
+    SCOPED_TRACE(testing::Message() << checkpoint << " " << overrides);
+    const auto model = Load(checkpoint, overrides, "auto");
+    ASSERT_NE(model, nullptr);
     const auto prompt = RandomTokens(6, 130, 384), answer = RandomTokens(7, 10, 384);
     ModelRunner whole(*model, 1, 1, 256, 256), chunked(*model, 2, 1, 256, 256);
     const auto expected = RunRequest(whole, prompt, answer, 256);
-    EXPECT_EQ(RunRequest(chunked, prompt, answer, 33), expected) << overrides;
-    for (const float logit : expected.back()) ASSERT_TRUE(std::isfinite(logit)) << overrides;
+    EXPECT_EQ(RunRequest(chunked, prompt, answer, 33), expected);
+    for (const float logit : expected.back()) ASSERT_TRUE(std::isfinite(logit));
   }
 }
 

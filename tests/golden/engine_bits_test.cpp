@@ -21,10 +21,10 @@ struct Answer {
   std::optional<CoreFinish> finish;
 };
 
-std::unique_ptr<Model> Load() {
+std::unique_ptr<Model> Load(const std::string& checkpoint) {
   Team team(2);
   ModelLoadOptions options;
-  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/ling25";
+  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/" + checkpoint;
   options.show_progress = false;
   auto model = LoadModel(options, team);
   if (!model.ok()) {
@@ -118,11 +118,12 @@ void ExpectSame(const Answer& actual, const Answer& expected) {
                          SameBits));
 }
 
-class EngineBits : public testing::Test {
+/// A checkpoint of each family.
+class EngineBits : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     log::SetLevel(log::Level::kWarning);
-    model_ = Load();
+    model_ = Load(GetParam());
     ASSERT_NE(model_, nullptr);
     for (int r = 0; r < kRequests; ++r)
       alone_.push_back(RunTogether(*model_, {MakeRequest(r)}, {})[0]);
@@ -141,7 +142,7 @@ class EngineBits : public testing::Test {
 // Steps between two retracts: a recomputation takes more steps the smaller its chunks are.
 int64_t RetractInterval(int64_t chunk) { return chunk == 1 ? 150 : chunk == 7 ? 20 : 4; }
 
-TEST_F(EngineBits, SixteenMixedRequestsGetWhatEachGetsAlone) {
+TEST_P(EngineBits, SixteenMixedRequestsGetWhatEachGetsAlone) {
   for (const int64_t chunk : {1, 7, 64, 100, 1000})
     for (const int lanes : {1, 2})
       for (const int64_t interval : {int64_t{0}, RetractInterval(chunk)}) {
@@ -158,7 +159,7 @@ TEST_F(EngineBits, SixteenMixedRequestsGetWhatEachGetsAlone) {
       }
 }
 
-TEST_F(EngineBits, AloneInChunksWithAndWithoutRetracts) {
+TEST_P(EngineBits, AloneInChunksWithAndWithoutRetracts) {
   for (const int r : {5, 7, 14})
     for (const int64_t chunk : {1, 7, 64, 100, 1000})
       for (const int lanes : {1, 2})
@@ -171,7 +172,7 @@ TEST_F(EngineBits, AloneInChunksWithAndWithoutRetracts) {
         }
 }
 
-TEST_F(EngineBits, APromptLongerThanAThousandTokensInChunks) {
+TEST_P(EngineBits, APromptLongerThanAThousandTokensInChunks) {
   CoreRequest request = MakeRequest(5);
   SplitMix64 random(9);
   request.prompt.resize(1100);
@@ -182,7 +183,7 @@ TEST_F(EngineBits, APromptLongerThanAThousandTokensInChunks) {
                expected);
 }
 
-TEST_F(EngineBits, AShortKvPoolRetractsAndChangesNothing) {
+TEST_P(EngineBits, AShortKvPoolRetractsAndChangesNothing) {
   std::vector<CoreRequest> requests = All();
   std::vector<Answer> expected;
   for (CoreRequest& request : requests) {
@@ -199,6 +200,10 @@ TEST_F(EngineBits, AShortKvPoolRetractsAndChangesNothing) {
     ExpectSame(together[r], expected[r]);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(, EngineBits,
+                         testing::Values("ling25", "ling20", "qwen3_moe", "qwen3_dense"),
+                         [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
 }  // namespace sluice
