@@ -38,7 +38,7 @@ void ExpectReadsBack(int64_t outputs, int64_t inputs, int64_t cut, SplitMix64& r
           else
             expected = ToBf16(all(output, i));
         }
-        const Bf16 found = packed->panel(p)[i / 2 * (2 * kPanelOutputs) + o * 2 + i % 2];
+        const Bf16 found = packed->panel<Bf16>(p)[i / 2 * (2 * kPanelOutputs) + o * 2 + i % 2];
         ASSERT_EQ(found.bits, expected.bits)
             << outputs << "x" << inputs << " at " << output << "," << i;
       }
@@ -57,8 +57,8 @@ TEST(PackedMatrix, ReadsBackEveryElementOfRaggedShapesAndPadsWithZeros) {
 TEST(PackedMatrix, SharesABufferWithOtherMatrices) {
   auto buffer = Buffer::Allocate(2 * PackedMatrix::Bytes(3, 5), "test");
   const auto shared = std::make_shared<const Buffer>(std::move(*buffer));
-  PackedMatrix a = PackedMatrix::Inside(shared, 0, 3, 5);
-  PackedMatrix b = PackedMatrix::Inside(shared, PackedMatrix::Bytes(3, 5), 3, 5);
+  PackedMatrix a = PackedMatrix::Inside(shared, 0, {}, 3, 5);
+  PackedMatrix b = PackedMatrix::Inside(shared, PackedMatrix::Bytes(3, 5), {}, 3, 5);
   const std::vector<float> ones(15, 1), twos(15, 2);
   a.Pack(0, View<const float, 2>(ones.data(), {3, 5}));
   b.Pack(0, View<const float, 2>(twos.data(), {3, 5}));

@@ -13,22 +13,18 @@ constexpr int64_t kRowsWorthSplitting = 48;
 // set the others to work.
 constexpr int64_t kSerialWork = 512;
 
-void LinearAmx(const LinearArgs& args, Exec& exec) {
-  LinearWith({"amx", kAmxBf16, true, PanelProductAmx}, args, exec);
-}
-void LinearAvx512(const LinearArgs& args, Exec& exec) {
-  LinearWith({"avx512", kAvx512, false, PanelProductAvx512}, args, exec);
-}
-void LinearAvx2(const LinearArgs& args, Exec& exec) {
-  LinearWith({"avx2", kAvx2, false, PanelProductAvx2}, args, exec);
+// By row kKernel of the table of kernels.
+template <size_t kKernel>
+void LinearBy(const LinearArgs& args, Exec& exec) {
+  LinearWith(PanelKernels()[kKernel], args, exec);
 }
 
 // clang-format off
 constexpr Variant<LinearArgs> kLinearVariants[] = {
     // name        needs      run
-    {"amx",        kAmxBf16,  LinearAmx},  // bfloat16 inputs only
-    {"avx512",     kAvx512,   LinearAvx512},
-    {"avx2",       kAvx2,     LinearAvx2},
+    {"amx",        kAmxBf16,  LinearBy<0>},  // bfloat16 inputs only
+    {"avx512",     kAvx512,   LinearBy<1>},
+    {"avx2",       kAvx2,     LinearBy<2>},
     {"reference",  kAnything, LinearReference},
 };
 // clang-format on
@@ -49,7 +45,7 @@ void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
                      .y_stride = args.y.stride(0)};
   const int lanes = exec.team.lanes();
   if (rows * panels * args.weight->inputs() <= kSerialWork) {
-    kernel.run(whole);
+    kernel.Run(whole);
     return;
   }
   if (rows >= kRowsWorthSplitting * lanes && panels < 4 * lanes) {
@@ -58,7 +54,7 @@ void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
       part.x += begin * part.x_stride;
       part.y += begin * part.y_stride;
       part.rows = end - begin;
-      kernel.run(part);
+      kernel.Run(part);
     });
     return;
   }
@@ -66,7 +62,7 @@ void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
     PanelProduct part = whole;
     part.panel_begin = begin;
     part.panel_end = end;
-    kernel.run(part);
+    kernel.Run(part);
   });
 }
 

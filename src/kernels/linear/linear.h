@@ -1,4 +1,4 @@
-// Dense products with packed bf16 weights.
+// Dense products with packed weights.
 #pragma once
 
 #include "formats/packed_matrix.h"
@@ -7,12 +7,13 @@
 
 namespace sluice {
 
-/// y[t, o] = round( sum_i x[t, i] * w[o, i] + bias[o] ), accumulated in fp32.
+/// y[t, o] = round( sum_i x[t, i] * w[o, i] + bias[o] ), accumulated in fp32. Weights with scales:
+/// sum_b scale[o, b] * (sum over the inputs i of b of x[t, i] * code[o, i]), b in order.
 /// A row's bits depend on that row of x only: the order of the sum is fixed per variant, whatever
 /// the number of rows, lanes or neighbours.
 struct LinearArgs {
   View<const float, 2> x;       // [rows, inputs]; under Rounding::kBf16 its values are bfloat16s
-  const PackedMatrix* weight;     // [outputs, inputs]
+  const PackedMatrix* weight;   // [outputs, inputs]
   const float* bias = nullptr;  // [outputs] or none
   Rounding rounding;            // of y; kNone keeps fp32 sums (router logits, lm_head)
   bool bf16_inputs;             // x holds bfloat16 values only, so a bf16 product (AMX) is exact

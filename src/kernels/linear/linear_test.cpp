@@ -7,6 +7,8 @@
 #include <limits>
 #include <string_view>
 
+#include "formats/fp8/e4m3.h"
+#include "formats/fp8/quantize.h"
 #include "kernels/linear/linear_variants.h"
 #include "kernels/linear/panel_amx_emulated.h"
 #include "kernels/testing.h"
@@ -14,20 +16,43 @@
 namespace sluice {
 namespace {
 
+constexpr WeightLayout kBf16, kFp8Channel{WeightFormat::kFp8E4M3, 0},
+    kFp8Block{WeightFormat::kFp8E4M3, 128}, kFp8SmallBlock{WeightFormat::kFp8E4M3, 32};
+constexpr WeightLayout kLayouts[] = {kBf16, kFp8Channel, kFp8Block, kFp8SmallBlock};
+
+std::string Name(WeightLayout layout) {
+  return layout == kBf16 ? "bf16" : "fp8/" + std::to_string(layout.scale_inputs);
+}
+
+PackedMatrix Packed(const std::vector<float>& w, int64_t outputs, int64_t inputs,
+                    WeightLayout layout) {
+  PackedMatrix packed = std::move(*PackedMatrix::Allocate(layout, outputs, inputs));
+  const View<const float, 2> rows(w.data(), {outputs, inputs});
+  if (layout == kBf16) {
+    packed.Pack(0, rows);
+    return packed;
+  }
+  const Fp8Quantized q = layout == kFp8Channel
+                             ? QuantizeFp8Channel(rows)
+                             : QuantizeFp8(rows, layout.scale_inputs, layout.scale_inputs);
+  packed.PackCodes(0, q.Codes());
+  packed.SetScales(0, outputs, q.Scales(), q.scale_rows);
+  return packed;
+}
+
 struct Case {
   int64_t rows, outputs, inputs;
   std::vector<float> x, bias;
   PackedMatrix weight;
   Rounding rounding = Rounding::kNone;
 
-  Case(uint64_t seed, int64_t rows, int64_t outputs, int64_t inputs)
+  Case(uint64_t seed, int64_t rows, int64_t outputs, int64_t inputs, WeightLayout layout = kBf16)
       : rows(rows), outputs(outputs), inputs(inputs) {
     SplitMix64 random(seed);
     x = RandomFloats(random, rows * inputs, 1, true);
     bias = RandomFloats(random, outputs);
     const auto w = RandomFloats(random, outputs * inputs, 1, true);
-    weight = std::move(*PackedMatrix::Allocate(outputs, inputs));
-    weight.Pack(0, View<const float, 2>(w.data(), {outputs, inputs}));
+    weight = Packed(w, outputs, inputs, layout);
   }
 
   LinearArgs Args(View<float, 2> y) const {
@@ -67,8 +92,8 @@ std::vector<Variant<LinearArgs>> VariantsHere() {
 
 const Variant<LinearArgs> kReference = {"reference", kAnything, LinearReference};
 
-// Products of bfloat16s are exact in fp32, so only the additions round: n of them walk randomly,
-// half an epsilon at most each.
+// Products of bfloat16s (and fp8 codes) are exact in fp32, so only the additions and scales round:
+// n of them walk randomly, half an epsilon at most each.
 double Tolerance(int64_t inputs) {
   return 0.5 * std::numeric_limits<float>::epsilon() * (1 + std::sqrt(inputs));
 }
@@ -76,29 +101,86 @@ double Tolerance(int64_t inputs) {
 TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
   TestExec test;
   SplitMix64 random(7);
-  for (int round = 0; round < 40; ++round) {
-    const int64_t rows = 1 + random.Below(round % 4 ? 20 : 130);
+  for (int round = 0; round < 80; ++round) {
+    const int64_t rows = 1 + random.Below(round % 7 ? 20 : 130);
     const int64_t outputs = 1 + random.Below(200),
                   inputs = 1 + random.Below(round % 5 ? 300 : 1400);
-    Case c(round, rows, outputs, inputs);
+    const WeightLayout layout = kLayouts[round % 4];
+    Case c(round, rows, outputs, inputs, layout);
     const auto expected = c.Run(kReference, 0, rows, test.exec);
     for (const auto& variant : VariantsHere()) {
       const auto actual = c.Run(variant, 0, rows, test.exec);
       EXPECT_LE(RelativeError(actual, expected), Tolerance(inputs))
-          << variant.name << " " << rows << "x" << outputs << "x" << inputs << " seed " << round;
+          << variant.name << " " << Name(layout) << " " << rows << "x" << outputs << "x" << inputs
+          << " seed " << round;
     }
   }
 }
 
 TEST(Linear, SumsLongRowsInSlices) {
   TestExec test;
-  for (const auto& [rows, inputs] : {std::pair{2, 17500}, {4, 13100}, {18, 2085}, {70, 2085}}) {
-    Case c(19, rows, 33, inputs);
-    const auto expected = c.Run(kReference, 0, rows, test.exec);
-    for (const auto& variant : VariantsHere())
-      EXPECT_LE(RelativeError(c.Run(variant, 0, rows, test.exec), expected), Tolerance(inputs))
-          << variant.name << " " << rows << "x" << inputs;
-  }
+  for (const auto& [rows, inputs] : {std::pair{2, 17500}, {4, 13100}, {18, 2085}, {70, 2085}})
+    for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
+      Case c(19, rows, 33, inputs, layout);
+      const auto expected = c.Run(kReference, 0, rows, test.exec);
+      for (const auto& variant : VariantsHere())
+        EXPECT_LE(RelativeError(c.Run(variant, 0, rows, test.exec), expected), Tolerance(inputs))
+            << variant.name << " " << Name(layout) << " " << rows << "x" << inputs;
+    }
+}
+
+// Every code, at an even and at an odd input, through the kernels of few and of many rows.
+TEST(Linear, MultipliesWithTheExactValueOfEveryFp8Code) {
+  TestExec test;
+  for (const int64_t rows : {1, 5, 40})
+    for (const int input : {0, 1})
+      for (const WeightLayout layout : {kFp8Channel, kFp8Block}) {
+        Case c(21, rows, 256, 2, layout);
+        std::fill(c.x.begin(), c.x.end(), 1.0f);
+        std::fill(c.bias.begin(), c.bias.end(), 0.0f);
+        std::vector<uint8_t> codes(512);
+        std::vector<float> scales(256, 0.1f);
+        for (int code = 0; code < 256; ++code) codes[2 * code + input] = static_cast<uint8_t>(code);
+        c.weight.PackCodes(0, View<const uint8_t, 2>(codes.data(), {256, 2}));
+        c.weight.SetScales(0, 256, View<const float, 2>(scales.data(), {256, 1}), 1);
+        for (const auto& variant : VariantsHere()) {
+          const auto y = c.Run(variant, 0, rows, test.exec);
+          for (int64_t i = 0; i < rows * 256; ++i) {
+            const float expected = E4M3ToFloat(static_cast<uint8_t>(i % 256)) * 0.1f;
+            EXPECT_TRUE(y[i] == expected || (std::isnan(y[i]) && std::isnan(expected)))
+                << variant.name << " " << Name(layout) << " code " << i % 256 << ": " << y[i];
+          }
+        }
+      }
+}
+
+// A sum is one chain of FMAs over the inputs of a scale, the blocks' sums one chain over the
+// blocks.
+TEST(Linear, SumsFp8InTheSameOrderOnEveryFmaKernel) {
+  TestExec test;
+  for (const WeightLayout layout : kLayouts)
+    for (const auto& [rows, inputs] : {std::pair{1, 700}, {3, 511}, {9, 300}, {50, 640}}) {
+      Case c(23, rows, 70, inputs, layout);
+      std::fill(c.bias.begin(), c.bias.end(), 0.0f);
+      std::vector<float> expected;
+      for (int64_t t = 0; t < rows; ++t)
+        for (int64_t o = 0; o < 70; ++o) {
+          float total = 0;
+          const int64_t step = layout.scale_inputs ? layout.scale_inputs : inputs;
+          for (int64_t b = 0; b < inputs; b += step) {
+            float sum = 0;
+            for (int64_t i = b; i < std::min<int64_t>(b + step, inputs); ++i)
+              sum = std::fma(c.x[t * inputs + i], c.weight.Unscaled(o, i), sum);
+            total = std::fma(sum, c.weight.Scale(o, b), total);
+          }
+          expected.push_back(total);
+        }
+      for (const auto& variant : VariantsHere()) {
+        if (!std::string_view(variant.name).starts_with("avx")) continue;
+        EXPECT_EQ(c.Run(variant, 0, rows, test.exec), expected)
+            << variant.name << " " << Name(layout) << " rows " << rows;
+      }
+    }
 }
 
 TEST(Linear, UsesBfloat16ProductsOnlyWhereTheInputsAreBfloat16) {
@@ -147,8 +229,9 @@ TEST(Linear, RoundsToTheBfloat16OfTheSum) {
 
 TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
   TestExec test;
-  for (const int64_t inputs : {97, 640, 1100}) {
-    Case c(5, 70, 165, inputs);
+  for (const auto& [inputs, layout] :
+       {std::pair{97, kBf16}, {640, kBf16}, {1100, kBf16}, {1100, kFp8Channel}, {643, kFp8Block}}) {
+    Case c(5, 70, 165, inputs, layout);
     for (const auto& variant : VariantsHere()) {
       if (std::string_view(variant.name) == "reference") continue;
       std::vector<float> single;
@@ -159,7 +242,7 @@ TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
       for (int64_t count = 1; count <= c.rows; ++count) {
         const auto y = c.Run(variant, 0, count, test.exec);
         EXPECT_EQ(std::memcmp(y.data(), single.data(), y.size() * sizeof(float)), 0)
-            << variant.name << " rows " << count << " inputs " << inputs;
+            << variant.name << " " << Name(layout) << " rows " << count << " inputs " << inputs;
       }
     }
   }
@@ -167,14 +250,15 @@ TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
 
 TEST(Linear, BitsDoNotDependOnTheNumberOfLanes) {
   TestExec one(1), two(2), three(3);
-  for (const auto& [rows, outputs] : {std::pair{1, 300}, {9, 40}, {200, 33}, {70, 500}}) {
-    Case c(11, rows, outputs, 130);
-    for (const auto& variant : VariantsHere()) {
-      const auto expected = c.Run(variant, 0, rows, one.exec);
-      EXPECT_EQ(c.Run(variant, 0, rows, two.exec), expected) << variant.name;
-      EXPECT_EQ(c.Run(variant, 0, rows, three.exec), expected) << variant.name;
+  for (const auto& [rows, outputs] : {std::pair{1, 300}, {9, 40}, {200, 33}, {70, 500}})
+    for (const WeightLayout layout : {kBf16, kFp8Block}) {
+      Case c(11, rows, outputs, 130, layout);
+      for (const auto& variant : VariantsHere()) {
+        const auto expected = c.Run(variant, 0, rows, one.exec);
+        EXPECT_EQ(c.Run(variant, 0, rows, two.exec), expected) << variant.name;
+        EXPECT_EQ(c.Run(variant, 0, rows, three.exec), expected) << variant.name;
+      }
     }
-  }
 }
 
 TEST(Linear, KeepsNotANumberInItsRowAndNothingBeyondTheInputs) {

@@ -10,14 +10,27 @@ namespace {
 
 #include "kernels/simd/avx512.inc"
 
-#include "kernels/linear/amx_tiles.inc"
+#include "kernels/linear/pairs_avx512.inc"
+
+#include "kernels/linear/weights.inc"
+
+#include "kernels/linear/fp8_avx512.inc"
+
+#include "kernels/linear/fp8_nibbles.inc"
 
 #include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/amx_tiles.inc"
 
 #include "kernels/linear/panel_amx.inc"
 
 }  // namespace
 
-void PanelProductAmx(const PanelProduct& product) { RunPanelProduct<AmxKernel>(product); }
+void PanelProductAmx(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Bf16Weights>>(product);
+}
+void PanelProductFp8Amx(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Fp8Weights>>(product);
+}
 
 }  // namespace sluice

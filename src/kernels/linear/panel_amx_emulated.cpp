@@ -13,14 +13,27 @@ namespace {
 
 #include "kernels/simd/avx2.inc"
 
-#include "kernels/linear/emulated_tiles.inc"
+#include "kernels/linear/pairs_avx2.inc"
+
+#include "kernels/linear/weights.inc"
+
+#include "kernels/linear/fp8_avx2.inc"
+
+#include "kernels/linear/fp8_nibbles.inc"
 
 #include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/emulated_tiles.inc"
 
 #include "kernels/linear/panel_amx.inc"
 
 }  // namespace
 
-void PanelProductAmxEmulated(const PanelProduct& product) { RunPanelProduct<AmxKernel>(product); }
+void PanelProductAmxEmulated(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Bf16Weights>>(product);
+}
+void PanelProductFp8AmxEmulated(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Fp8Weights>>(product);
+}
 
 }  // namespace sluice

@@ -6,8 +6,9 @@
 namespace sluice {
 
 void PanelProductAmxEmulated(const PanelProduct& product);
+void PanelProductFp8AmxEmulated(const PanelProduct& product);
 
-inline constexpr PanelKernel kAmxEmulated = {"amx_emulated", kAnything, true,
-                                             PanelProductAmxEmulated};
+inline constexpr PanelKernel kAmxEmulated = {
+    "amx_emulated", kAnything, true, {PanelProductAmxEmulated, PanelProductFp8AmxEmulated}};
 
 }  // namespace sluice

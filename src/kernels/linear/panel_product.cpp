@@ -4,10 +4,10 @@ namespace sluice {
 
 // clang-format off
 constexpr PanelKernel kPanelKernels[] = {
-    // name    needs     bf16_inputs  run
-    {"amx",    kAmxBf16, true,        PanelProductAmx},
-    {"avx512", kAvx512,  false,       PanelProductAvx512},
-    {"avx2",   kAvx2,    false,       PanelProductAvx2},
+    // name    needs     bf16_inputs  bf16                 fp8
+    {"amx",    kAmxBf16, true,        {PanelProductAmx,    PanelProductFp8Amx}},
+    {"avx512", kAvx512,  false,       {PanelProductAvx512, PanelProductFp8Avx512}},
+    {"avx2",   kAvx2,    false,       {PanelProductAvx2,   PanelProductFp8Avx2}},
 };
 // clang-format on
 
@@ -23,7 +23,7 @@ std::byte* LaneScratch() {
   thread_local Buffer scratch;
   if (!scratch.data()) {
     Result<Buffer> buffer = Buffer::Allocate(kLaneScratchBytes, "lane scratch");
-    CHECK(buffer.ok());  // 2 MiB of address space, once per thread
+    CHECK(buffer.ok());  // little, once per thread
     scratch = std::move(*buffer);
   }
   return scratch.data();

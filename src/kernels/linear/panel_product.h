@@ -1,4 +1,4 @@
-// The micro-kernel layer under every product with packed bf16 weights: rows times a range of
+// The micro-kernel layer under every product with packed weights: rows times a range of
 // panels, on the calling thread. Dense products and experts split their work into such calls.
 #pragma once
 
@@ -28,18 +28,22 @@ struct PanelProduct {
   int64_t panel_begin, panel_end;
   PanelEpilogue epilogue = PanelEpilogue::kStore;
   Activation activation = Activation::kSilu;  // act of kGated
-  const float* bias = nullptr;  // [outputs] or none; kStore only
+  const float* bias = nullptr;                // [outputs] or none; kStore only
   Rounding rounding = Rounding::kNone;
   float* y;  // row r starts at y + r * y_stride, output o (or i) at its o
   int64_t y_stride;
 };
 
-/// One instruction set's kernel. `run` uses no memory but a fixed scratch of the calling thread.
+/// One instruction set's kernel. It uses no memory but a fixed scratch of the calling thread.
 struct PanelKernel {
   const char* name;
-  uint32_t needs;    // Feature bits
-  bool bf16_inputs;  // multiplies bfloat16 inputs only
-  void (*run)(const PanelProduct&);
+  uint32_t needs;                                          // Feature bits
+  bool bf16_inputs;                                        // multiplies bfloat16 inputs only
+  void (*by_format[kWeightFormats])(const PanelProduct&);  // in the order of WeightFormat
+
+  void Run(const PanelProduct& product) const {
+    by_format[static_cast<int>(product.weight->format())](product);
+  }
 };
 
 /// Every kernel, best first; the last one needs nothing.
@@ -48,13 +52,18 @@ std::span<const PanelKernel> PanelKernels();
 /// The best one for the machine; `bf16_inputs`: x holds bfloat16 values only.
 const PanelKernel& SelectPanelKernel(const Machine& machine, bool bf16_inputs);
 
-/// The calling thread's fixed scratch memory for one panel product, 2 MiB; taken from the system
-/// when the thread first asks, by that thread, so that it lies in its own memory domain.
-inline constexpr uint64_t kLaneScratchBytes = uint64_t{2} << 20;
+/// The calling thread's fixed scratch memory for one panel product; taken from the system when the
+/// thread first asks, by that thread, so that it lies in its own memory domain.
+inline constexpr uint64_t kLaneScratchBytes = (uint64_t{2} << 20) + (uint64_t{128} << 10);
 std::byte* LaneScratch();
 
+// bf16 weights.
 void PanelProductAvx2(const PanelProduct& product);
 void PanelProductAvx512(const PanelProduct& product);
 void PanelProductAmx(const PanelProduct& product);
+// fp8 weights.
+void PanelProductFp8Avx2(const PanelProduct& product);
+void PanelProductFp8Avx512(const PanelProduct& product);
+void PanelProductFp8Amx(const PanelProduct& product);
 
 }  // namespace sluice

@@ -1,16 +1,21 @@
+#include <vector>
+
 #include "kernels/linear/linear_variants.h"
 
 namespace sluice {
 
 void LinearReference(const LinearArgs& args, Exec&) {
-  for (int64_t t = 0; t < args.x.dim(0); ++t)
-    for (int64_t o = 0; o < args.weight->outputs(); ++o) {
+  const int64_t inputs = args.weight->inputs();
+  std::vector<double> weights(static_cast<size_t>(inputs));  // of one output
+  for (int64_t o = 0; o < args.weight->outputs(); ++o) {
+    for (int64_t i = 0; i < inputs; ++i) weights[i] = args.weight->ExactAt(o, i);
+    for (int64_t t = 0; t < args.x.dim(0); ++t) {
       double sum = args.bias ? args.bias[o] : 0;
-      for (int64_t i = 0; i < args.weight->inputs(); ++i)
-        sum += double{args.x(t, i)} * args.weight->At(o, i);
+      for (int64_t i = 0; i < inputs; ++i) sum += args.x(t, i) * weights[i];
       const auto y = static_cast<float>(sum);
       args.y(t, o) = args.rounding == Rounding::kBf16 ? RoundToBf16(y) : y;
     }
+  }
 }
 
 }  // namespace sluice

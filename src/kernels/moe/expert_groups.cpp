@@ -38,7 +38,7 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); },
       lane, team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
-        args.kernel->run({.x = args.x.data(),
+        args.kernel->Run({.x = args.x.data(),
                           .x_stride = args.x.stride(0),
                           .row_ids = group.row_ids,
                           .rows = group.rows,
@@ -56,7 +56,7 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); },
       lane, team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
-        args.kernel->run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
+        args.kernel->Run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
                           .x_stride = args.intermediate_stride,
                           .rows = group.rows,
                           .weight = &group.weights->down(),

@@ -12,16 +12,27 @@
 namespace sluice {
 
 /// One expert: gate and up as one product (panels of 16 gate | 16 up columns), then down.
-/// Intermediate widths that are no multiple of 16 are padded with zero columns.
+/// Intermediate widths that are no multiple of 16 are padded with zero columns. Scales, one row of
+/// them an output, are interleaved like the columns.
 class ExpertWeights {
  public:
   ExpertWeights() = default;
-  /// Errors: kOutOfMemory.
-  static Result<ExpertWeights> Allocate(int64_t hidden, int64_t intermediate);
+  /// All matrices in one layout. Errors: kOutOfMemory.
+  static Result<ExpertWeights> Allocate(WeightLayout layout, int64_t hidden, int64_t intermediate);
   /// `count` experts of one layer in one allocation (thousands of mappings would exhaust the
   /// kernel's limit and waste half a huge page each). Errors: kOutOfMemory.
+  static Result<std::vector<ExpertWeights>> AllocateLayer(WeightLayout layout, int64_t count,
+                                                          int64_t hidden, int64_t intermediate);
+  /// bf16.
+  static Result<ExpertWeights> Allocate(int64_t hidden, int64_t intermediate) {
+    return Allocate(WeightLayout(), hidden, intermediate);
+  }
   static Result<std::vector<ExpertWeights>> AllocateLayer(int64_t count, int64_t hidden,
-                                                          int64_t intermediate);
+                                                          int64_t intermediate) {
+    return AllocateLayer(WeightLayout(), count, hidden, intermediate);
+  }
+  /// Of one expert: panels and scales.
+  static uint64_t Bytes(WeightLayout layout, int64_t hidden, int64_t intermediate);
 
   int64_t hidden() const { return hidden_; }
   int64_t intermediate() const { return intermediate_; }
@@ -34,7 +45,16 @@ class ExpertWeights {
   void PackUp(View<const T, 2> rows);
   template <class T>
   void PackDown(View<const T, 2> rows);
+  /// The same of fp8 codes, and their scales in checkpoint order: [ceil(rows / outputs_per_scale),
+  /// scale blocks] of the matrix, as PackedMatrix::SetScales takes them.
+  void PackGateCodes(View<const uint8_t, 2> rows);
+  void PackUpCodes(View<const uint8_t, 2> rows);
+  void PackDownCodes(View<const uint8_t, 2> rows);
+  void SetGateScales(View<const float, 2> scales, int64_t outputs_per_scale);
+  void SetUpScales(View<const float, 2> scales, int64_t outputs_per_scale);
+  void SetDownScales(View<const float, 2> scales, int64_t outputs_per_scale);
 
+  const WeightLayout& layout() const { return gate_up_.layout(); }
   const PackedMatrix& gate_up() const { return gate_up_; }
   const PackedMatrix& down() const { return down_; }
   uint64_t bytes() const { return gate_up_.bytes() + down_.bytes(); }

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "formats/fp8/e4m3.h"
+#include "formats/fp8/quantize.h"
 #include "kernels/linear/panel_amx_emulated.h"
 #include "kernels/moe/epmoe.h"
 #include "kernels/testing.h"
@@ -28,7 +30,7 @@ struct Place {
 
 std::vector<Place> PlacesHere() {
   std::vector<Place> out = {{"amx_emulated", Machine{}, &kAmxEmulated}};
-  for (const char* isa : {"avx2", "avx512", "amx"})
+  for (const char* isa : {"avx2", "avx512", "amx", "auto"})
     if (auto machine = LimitedMachine(isa); machine.ok()) out.push_back({isa, *machine});
   return out;
 }
@@ -54,16 +56,34 @@ struct Shape {
   int64_t tokens, experts, hidden, intermediate, top_k, shared;  // shared: its width, 0: none
 };
 
-ExpertWeights RandomExpert(SplitMix64& random, int64_t hidden, int64_t intermediate) {
-  ExpertWeights expert = std::move(*ExpertWeights::Allocate(hidden, intermediate));
+constexpr WeightLayout kBf16, kFp8Channel{WeightFormat::kFp8E4M3, 0},
+    kFp8Block{WeightFormat::kFp8E4M3, 128};
+
+ExpertWeights RandomExpert(SplitMix64& random, int64_t hidden, int64_t intermediate,
+                           WeightLayout layout) {
+  ExpertWeights expert = std::move(*ExpertWeights::Allocate(layout, hidden, intermediate));
   const float in = 1 / std::sqrt(static_cast<float>(hidden));
   const float middle = 1 / std::sqrt(static_cast<float>(intermediate));
   const auto gate = RandomFloats(random, intermediate * hidden, in, true);
   const auto up = RandomFloats(random, intermediate * hidden, in, true);
   const auto down = RandomFloats(random, hidden * intermediate, middle, true);
-  expert.PackGate(View<const float, 2>(gate.data(), {intermediate, hidden}));
-  expert.PackUp(View<const float, 2>(up.data(), {intermediate, hidden}));
-  expert.PackDown(View<const float, 2>(down.data(), {hidden, intermediate}));
+  const View<const float, 2> gate_rows(gate.data(), {intermediate, hidden});
+  const View<const float, 2> up_rows(up.data(), {intermediate, hidden});
+  const View<const float, 2> down_rows(down.data(), {hidden, intermediate});
+  if (layout == kBf16) {
+    expert.PackGate(gate_rows);
+    expert.PackUp(up_rows);
+    expert.PackDown(down_rows);
+    return expert;
+  }
+  const auto quantize = layout == kFp8Block ? QuantizeFp8Block : QuantizeFp8Channel;
+  const Fp8Quantized g = quantize(gate_rows), u = quantize(up_rows), d = quantize(down_rows);
+  expert.PackGateCodes(g.Codes());
+  expert.SetGateScales(g.Scales(), g.scale_rows);
+  expert.PackUpCodes(u.Codes());
+  expert.SetUpScales(u.Scales(), u.scale_rows);
+  expert.PackDownCodes(d.Codes());
+  expert.SetDownScales(d.Scales(), d.scale_rows);
   return expert;
 }
 
@@ -76,11 +96,13 @@ struct Case {
   Activation activation = Activation::kSilu;
   Rounding rounding = Rounding::kBf16;
 
-  Case(uint64_t seed, Shape shape) : s(shape) {
+  // The shared expert may have another layout than the routed ones.
+  Case(uint64_t seed, Shape shape, WeightLayout layout = kBf16, WeightLayout shared_layout = kBf16)
+      : s(shape) {
     SplitMix64 random(seed);
     for (int64_t e = 0; e < s.experts; ++e)
-      experts.push_back(RandomExpert(random, s.hidden, s.intermediate));
-    if (s.shared) shared = RandomExpert(random, s.hidden, s.shared);
+      experts.push_back(RandomExpert(random, s.hidden, s.intermediate, layout));
+    if (s.shared) shared = RandomExpert(random, s.hidden, s.shared, shared_layout);
     x = RandomFloats(random, s.tokens * s.hidden, 1, true);
     for (int64_t t = 0; t < s.tokens; ++t) {
       std::vector<int32_t> order(s.experts);
@@ -124,10 +146,12 @@ struct Case {
 };
 
 void ExpectMatchesReference(const Case& c, const std::string& what) {
+  TestExec test;
+  const auto expected = c.Reference(test.exec);
   for (const Place& place : PlacesHere()) {
     if (place.kernel && c.rounding == Rounding::kNone) continue;  // inputs of down: not bfloat16s
     On on(place);
-    const auto actual = c.Run(on), expected = c.Reference(on.exec);
+    const auto actual = c.Run(on);
     for (int64_t t = 0; t < c.s.tokens; ++t) {
       const auto row = [&](const std::vector<float>& y) {
         return std::vector<float>(y.begin() + t * c.s.hidden, y.begin() + (t + 1) * c.s.hidden);
@@ -182,6 +206,19 @@ TEST(Moe, TakesGatesFarFromZero) {
     }
 }
 
+TEST(Moe, MatchesTheReferenceWithFp8Experts) {
+  for (const Shape& shape :
+       {Shape{1, 4, 64, 32, 2, 32}, {7, 3, 300, 150, 2, 20}, {60, 5, 140, 33, 2, 130}})
+    for (const WeightLayout layout : {kFp8Channel, kFp8Block})
+      for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+        const bool mixed = rounding == Rounding::kNone;
+        Case c(shape.tokens, shape, layout, mixed ? kBf16 : layout);
+        c.rounding = rounding;
+        ExpectMatchesReference(c, "fp8/" + std::to_string(layout.scale_inputs) + " " +
+                                      std::to_string(shape.tokens) + " tokens");
+      }
+}
+
 TEST(Moe, TakesAllRowsToOneExpertAndDuplicateIds) {
   Case c(1, {20, 8, 48, 40, 2, 16});
   std::fill(c.ids.begin(), c.ids.end(), 5);
@@ -220,8 +257,7 @@ TEST(Moe, HasNothingToDoForNoTokens) {
   EXPECT_TRUE(Case(3, {0, 4, 32, 16, 2, 16}).Run(on).empty());
 }
 
-TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
-  Case c(4, {41, 7, 75, 37, 3, 24});
+void ExpectRowsBitsDependOnNothingElse(const Case& c) {
   for (const Place& place : PlacesHere()) {
     On one(place, 1), two(place, 2), three(place, 3);
     const auto all = c.Run(one);
@@ -232,9 +268,16 @@ TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
       EXPECT_TRUE(std::equal(single.begin(), single.end(), all.begin() + t * c.s.hidden))
           << place.name << " row " << t;
     }
-    const auto tail = c.Run(three, 13, 28);
+    const auto tail = c.Run(three, 13, c.s.tokens - 13);
     EXPECT_TRUE(std::equal(tail.begin(), tail.end(), all.begin() + 13 * c.s.hidden)) << place.name;
   }
+}
+
+TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
+  const Shape shape{41, 7, 75, 37, 3, 24}, wide{30, 5, 140, 137, 2, 24};
+  ExpectRowsBitsDependOnNothingElse(Case(4, shape));
+  ExpectRowsBitsDependOnNothingElse(Case(4, wide, kFp8Channel, kBf16));
+  ExpectRowsBitsDependOnNothingElse(Case(4, wide, kFp8Block, kFp8Block));
 }
 
 TEST(Moe, KeepsNotANumberInItsToken) {
@@ -302,6 +345,35 @@ TEST(ExpertWeights, ALayerHoldsSeparateExpertsInOneAllocation) {
     EXPECT_EQ(expert.gate_up().At(32 + 4, 0), 0);           // gate 20: padding
     EXPECT_EQ(expert.down().At(39, 19), e + 1);
     EXPECT_EQ(expert.bytes(), expert.gate_up().bytes() + expert.down().bytes());
+  }
+}
+
+// Rows of gate and up are 16 | 16 in a panel, and 128 rows of the file share a row of scales.
+TEST(ExpertWeights, InterleavesTheScalesOfGateAndUp) {
+  for (const WeightLayout layout : {kFp8Channel, kFp8Block}) {
+    const int64_t hidden = 150, intermediate = 200, per_scale = layout == kFp8Block ? 128 : 1;
+    ExpertWeights e = std::move(*ExpertWeights::Allocate(layout, hidden, intermediate));
+    const int64_t blocks = e.gate_up().scale_blocks();
+    const int64_t rows = (intermediate + per_scale - 1) / per_scale;
+    std::vector<float> gate(rows * blocks), up(rows * blocks);
+    std::iota(gate.begin(), gate.end(), 1.0f);
+    std::iota(up.begin(), up.end(), 1000.0f);
+    std::vector<uint8_t> codes(intermediate * hidden);
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(i % 0x7F);
+    const View<const uint8_t, 2> view(codes.data(), {intermediate, hidden});
+    e.PackGateCodes(view);
+    e.PackUpCodes(view);
+    e.SetGateScales(View<const float, 2>(gate.data(), {rows, blocks}), per_scale);
+    e.SetUpScales(View<const float, 2>(up.data(), {rows, blocks}), per_scale);
+    for (int64_t r = 0; r < intermediate; ++r)
+      for (int64_t i = 0; i < hidden; ++i) {
+        const int64_t output = r / 16 * 32 + r % 16;
+        const int64_t at = r / per_scale * blocks + (layout == kFp8Block ? i / 128 : 0);
+        ASSERT_EQ(e.gate_up().At(output, i), E4M3ToFloat(view(r, i)) * gate[at]);
+        ASSERT_EQ(e.gate_up().At(output + 16, i), E4M3ToFloat(view(r, i)) * up[at]);
+      }
+    EXPECT_EQ(e.gate_up().At(200 / 16 * 32 + 9, 0), 0);  // gate 209: padding
+    EXPECT_EQ(e.bytes(), ExpertWeights::Bytes(layout, hidden, intermediate));
   }
 }
 

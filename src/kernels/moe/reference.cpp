@@ -13,16 +13,16 @@ double Round(double x, Rounding rounding) {
 
 double Dot(const PackedMatrix& weight, int64_t output, const double* x) {
   double sum = 0;
-  for (int64_t i = 0; i < weight.inputs(); ++i) sum += x[i] * weight.At(output, i);
+  for (int64_t i = 0; i < weight.inputs(); ++i) sum += x[i] * weight.ExactAt(output, i);
   return sum;
 }
 
 double Activate(Activation activation, double x) {
   switch (activation) {
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
+    case Activation::kSilu: return x / (1 + std::exp(-x));
     case Activation::kGeluTanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+      return 0.5 * x *
+             (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
   }
   return x;
 }

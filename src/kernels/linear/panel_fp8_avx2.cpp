@@ -1,0 +1,34 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/linear/panel_product.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx2.inc"
+
+#include "kernels/linear/pairs_avx2.inc"
+
+#include "kernels/linear/weights.inc"
+
+#include "kernels/linear/fp8_avx2.inc"
+
+#include "kernels/linear/fp8_nibbles.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/blocks_avx2.inc"
+
+#include "kernels/linear/panel_fma.inc"
+
+}  // namespace
+
+void PanelProductFp8Avx2(const PanelProduct& product) {
+  RunPanelProduct<FmaKernel<Fp8Weights>>(product);
+}
+
+}  // namespace sluice
