@@ -11,14 +11,18 @@ void ReadExperts(FieldReader& read, Qwen3MoeConfig& c, MoeBackend backend) {
   ExpertFfnConfig& f = c.ffn;
   f.hidden = c.hidden;
   f.dense_intermediate = read.Int("intermediate_size", 1, kWidthMax, 6144);
-  f.experts = read.Int("num_experts", 0, kCountMax, 128);
+  // Files that transformers 5 saved say num_local_experts instead.
+  const std::string_view experts_key = read.Has("num_local_experts") && !read.Has("num_experts")
+                                           ? "num_local_experts"
+                                           : "num_experts";
+  f.experts = read.Int(experts_key, 0, kCountMax, 128);
   f.top_k = read.Int("num_experts_per_tok", 1, 1024, 8);
   f.intermediate = read.Int("moe_intermediate_size", 1, kWidthMax, 768);
   f.score = ScoreFunction::kSoftmax;
   f.renormalize = read.Bool("norm_topk_prob", false);
   f.backend = backend;
   f.rounding = c.rounding;
-  if (f.experts > 0) CheckExpertCounts(read, {"num_experts", f.experts, f.top_k, c.layers});
+  if (f.experts > 0) CheckExpertCounts(read, {experts_key, f.experts, f.top_k, c.layers});
 
   const int64_t step = read.Int("decoder_sparse_step", 1, kLayersMax, 1);
   c.dense.resize(static_cast<size_t>(c.layers));

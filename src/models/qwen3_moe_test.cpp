@@ -66,6 +66,7 @@ TEST(Qwen3Moe, DenseLayersAreListedOrSkippedByTheStep) {
   EXPECT_EQ(dense(R"(, "decoder_sparse_step": 2)"), "dmdmdm");
   EXPECT_EQ(dense(R"(, "decoder_sparse_step": 3, "mlp_only_layers": [2])"), "dddddm");
   EXPECT_EQ(dense(R"(, "num_experts": 0)"), "dddddd");
+  EXPECT_EQ(dense(R"(, "num_local_experts": 0)"), "dddddd");  // as transformers 5 saves it
 }
 
 TEST(Qwen3Moe, ACheckpointOfOtherTensorsIsRefusedWithTheirNames) {
