@@ -137,10 +137,11 @@ std::string MemoryTable(const Budget& budget, const CacheLayout& layout) {
   row("KV", budget.kv_bytes,
       fmt::format("{} tokens, {} B a token", budget.max_total_tokens(),
                   layout.kv_layers * layout.kv_row_bytes));
-  row("states", budget.state_bytes,
-      fmt::format("{} requests, {} each: state {}, block buffers {}", budget.state_slots,
-                  FormatBytes(layout.SlotBytes()), FormatBytes(state),
-                  FormatBytes(layout.SlotBytes() - state)));
+  if (layout.recurrent_layers > 0)
+    row("states", budget.state_bytes,
+        fmt::format("{} requests, {} each: state {}, block buffers {}", budget.state_slots,
+                    FormatBytes(layout.SlotBytes()), FormatBytes(state),
+                    FormatBytes(layout.SlotBytes() - state)));
   row("sum", used,
       fmt::format("of {} (mem-fraction-static); context {}, {} running requests",
                   FormatBytes(budget.static_bytes), budget.context_length,

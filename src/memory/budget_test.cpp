@@ -7,6 +7,7 @@ namespace sluice {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr uint64_t kMiB = 1 << 20;
 
@@ -125,6 +126,12 @@ TEST(MemoryTable, ShowsBytesTokensAndRequests) {
   EXPECT_THAT(table, HasSubstr("weights"));
   EXPECT_THAT(table, HasSubstr("tokens, 1024 B a token"));
   EXPECT_THAT(table, HasSubstr("requests, 1.75 MiB each: state 1 MiB, block buffers 768 KiB"));
+}
+
+TEST(MemoryTable, LeavesOutStatesWhereNoLayerHasOne) {
+  BudgetInput in = Input(2000);
+  in.layout.recurrent_layers = 0;
+  EXPECT_THAT(MemoryTable(*PlanMemory(in), in.layout), Not(HasSubstr("states")));
 }
 
 }  // namespace

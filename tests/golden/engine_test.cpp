@@ -28,9 +28,9 @@ EngineOptions TinyOptions() {
   return options;
 }
 
-EngineOptions IdsOptions() {
+EngineOptions IdsOptions(const std::string& checkpoint = "ling25") {
   EngineOptions options = TinyOptions();
-  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/ling25";
+  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/" + checkpoint;
   return options;
 }
 
@@ -307,8 +307,13 @@ TEST(EngineOpen, ServesIdsWithoutATokenizer) {
   EXPECT_EQ(engine->Generate(request).status().param(), "stop");
 }
 
-TEST(EngineOpen, RetractsAndAShortPoolChangeNoToken) {
-  EngineOptions options = IdsOptions();
+// Models with both kinds of memory, and with pages only.
+class EngineOfFamily : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(, EngineOfFamily, testing::Values("ling25", "ling20", "qwen3_moe"),
+                         [](const auto& test) { return std::string(test.param); });
+
+TEST_P(EngineOfFamily, RetractsAndAShortPoolChangeNoToken) {
+  EngineOptions options = IdsOptions(GetParam());
   options.threads = 2;
   const auto roomy = MustOpen(options);
   options.max_total_tokens = 512;
