@@ -14,6 +14,7 @@ namespace {
 
 void RmsNormAvx2(const RmsNormArgs& args, Exec& exec) { RunRmsNorm(args, exec); }
 void AddRmsNormAvx2(const AddRmsNormArgs& args, Exec& exec) { RunAddRmsNorm(args, exec); }
+void SandwichNormAvx2(const SandwichNormArgs& args, Exec& exec) { RunSandwichNorm(args, exec); }
 void GatedGroupNormAvx2(const GatedGroupNormArgs& args, Exec& exec) {
   RunGatedGroupNorm(args, exec);
 }

@@ -14,6 +14,7 @@ namespace {
 
 void RmsNormAvx512(const RmsNormArgs& args, Exec& exec) { RunRmsNorm(args, exec); }
 void AddRmsNormAvx512(const AddRmsNormArgs& args, Exec& exec) { RunAddRmsNorm(args, exec); }
+void SandwichNormAvx512(const SandwichNormArgs& args, Exec& exec) { RunSandwichNorm(args, exec); }
 void GatedGroupNormAvx512(const GatedGroupNormArgs& args, Exec& exec) {
   RunGatedGroupNorm(args, exec);
 }

@@ -15,6 +15,11 @@ const Variant<AddRmsNormArgs> kAddRmsNormVariants[] = {
     {"avx2",      kAvx2,     AddRmsNormAvx2},
     {"reference", kAnything, AddRmsNormReference},
 };
+const Variant<SandwichNormArgs> kSandwichNormVariants[] = {
+    {"avx512",    kAvx512,   SandwichNormAvx512},
+    {"avx2",      kAvx2,     SandwichNormAvx2},
+    {"reference", kAnything, SandwichNormReference},
+};
 const Variant<GatedGroupNormArgs> kGatedGroupNormVariants[] = {
     {"avx512",    kAvx512,   GatedGroupNormAvx512},
     {"avx2",      kAvx2,     GatedGroupNormAvx2},
@@ -34,6 +39,11 @@ void AddRmsNorm(const AddRmsNormArgs& args, Exec& exec) {
   Select(kAddRmsNormVariants, exec.machine).run(args, exec);
 }
 
+void SandwichNorm(const SandwichNormArgs& args, Exec& exec) {
+  CHECK(args.residual.dims() == args.delta.dims() && args.residual.dims() == args.y.dims());
+  Select(kSandwichNormVariants, exec.machine).run(args, exec);
+}
+
 void GatedGroupNorm(const GatedGroupNormArgs& args, Exec& exec) {
   CHECK(args.x.dims() == args.gate.dims() && args.x.dims() == args.y.dims());
   CHECK(args.groups > 0 && args.x.dim(1) % args.groups == 0);
@@ -45,6 +55,9 @@ std::vector<Variant<RmsNormArgs>> RmsNormVariants() {
 }
 std::vector<Variant<AddRmsNormArgs>> AddRmsNormVariants() {
   return VariantsThatRunHere(kAddRmsNormVariants);
+}
+std::vector<Variant<SandwichNormArgs>> SandwichNormVariants() {
+  return VariantsThatRunHere(kSandwichNormVariants);
 }
 std::vector<Variant<GatedGroupNormArgs>> GatedGroupNormVariants() {
   return VariantsThatRunHere(kGatedGroupNormVariants);

@@ -28,6 +28,20 @@ struct AddRmsNormArgs {
 };
 void AddRmsNorm(const AddRmsNormArgs& args, Exec& exec);
 
+/// sum = residual + RmsNorm(delta) with delta_weight, which is rounded; residual = round(sum);
+/// y = RmsNorm(sum), of the sum before its rounding. The residual stream of models that norm both
+/// ends of a block (Grok-2).
+struct SandwichNormArgs {
+  View<float, 2> residual;     // [rows, width], in and out
+  View<const float, 2> delta;  // [rows, width]
+  const float* delta_weight;   // [width]
+  const float* weight;         // [width]
+  float eps;                   // of both norms
+  Rounding rounding;
+  View<float, 2> y;  // [rows, width]; overlaps no input
+};
+void SandwichNorm(const SandwichNormArgs& args, Exec& exec);
+
 /// The output of linear attention: o = round(x); each of `groups` equal parts of the row is
 /// RMS-normed by its own mean (weight per element) and rounded; then
 /// y = round( o * round(sigmoid(gate)) ). y may be x.
@@ -44,6 +58,7 @@ void GatedGroupNorm(const GatedGroupNormArgs& args, Exec& exec);
 
 std::vector<Variant<RmsNormArgs>> RmsNormVariants();
 std::vector<Variant<AddRmsNormArgs>> AddRmsNormVariants();
+std::vector<Variant<SandwichNormArgs>> SandwichNormVariants();
 std::vector<Variant<GatedGroupNormArgs>> GatedGroupNormVariants();
 
 }  // namespace sluice

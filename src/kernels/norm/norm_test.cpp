@@ -1,5 +1,6 @@
 #include "kernels/norm/norm.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "kernels/norm/variants.h"
@@ -65,6 +66,54 @@ TEST(AddRmsNorm, EveryVariantMatchesTheReference) {
         EXPECT_EQ(residual, residual_expected) << variant.name;  // one exact sum, one rounding
         EXPECT_LE(RelativeError(actual, expected), Tolerance(rounding)) << variant.name << width;
       }
+}
+
+TEST(SandwichNorm, EveryVariantMatchesTheReference) {
+  TestExec serial;
+  for (const auto& variant : SandwichNormVariants())
+    for (const int64_t width : kWidths)
+      for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+        SplitMix64 random(width);
+        const bool bf16 = rounding == Rounding::kBf16;
+        auto residual = RandomFloats(random, 4 * width, 3, bf16), residual_expected = residual;
+        const auto delta = RandomFloats(random, 4 * width, 5, bf16);
+        const auto delta_weight = RandomFloats(random, width), weight = RandomFloats(random, width);
+        std::vector<float> expected(delta.size()), actual(delta.size());
+        SandwichNormArgs args{{residual_expected.data(), {4, width}},
+                              {delta.data(), {4, width}},
+                              delta_weight.data(),
+                              weight.data(),
+                              1e-5f,
+                              rounding,
+                              {expected.data(), {4, width}}};
+        SandwichNormReference(args, serial.exec);
+        args.residual = {residual.data(), {4, width}};
+        args.y = {actual.data(), {4, width}};
+        variant.run(args, serial.exec);
+        EXPECT_LE(RelativeError(residual, residual_expected), Tolerance(rounding)) << variant.name;
+        EXPECT_LE(RelativeError(actual, expected), Tolerance(rounding)) << variant.name << width;
+      }
+}
+
+TEST(SandwichNorm, NormsTheSumBeforeItIsRounded) {
+  // 256 + 1 = 257 is no bfloat16: the residual becomes 256, but the norm reads 257.
+  TestExec serial;
+  for (const auto& variant : SandwichNormVariants()) {
+    std::vector<float> residual = {256, 0}, y(2);
+    const std::vector<float> delta = {1, 1}, one = {1, 1}, small = {1.0f / 256, 1};
+    variant.run({{residual.data(), {1, 2}},
+                 {delta.data(), {1, 2}},
+                 one.data(),
+                 small.data(),
+                 0,
+                 Rounding::kBf16,
+                 {y.data(), {1, 2}}},
+                serial.exec);
+    EXPECT_THAT(residual, testing::ElementsAre(256, 1));
+    // 1 / rms(257, 1) = 0.0055029, where 1 / rms(256, 1) = 0.0055244 is another bfloat16.
+    EXPECT_EQ(y[1], RoundToBf16(0.0055029f)) << variant.name;
+    EXPECT_NE(RoundToBf16(0.0055029f), RoundToBf16(0.0055244f));
+  }
 }
 
 TEST(GatedGroupNorm, EveryVariantMatchesTheReferenceAndKeepsGroupsApart) {

@@ -37,6 +37,19 @@ void AddRmsNormReference(const AddRmsNormArgs& a, Exec&) {
   }
 }
 
+void SandwichNormReference(const SandwichNormArgs& a, Exec&) {
+  const int64_t width = a.residual.dim(1);
+  for (int64_t t = 0; t < a.residual.dim(0); ++t) {
+    float* y = a.y.row(t);
+    NormRow(a.delta.row(t), a.delta_weight, a.eps, width, a.rounding, y);
+    for (int64_t i = 0; i < width; ++i) {
+      y[i] += a.residual(t, i);
+      a.residual(t, i) = static_cast<float>(Rounded(y[i], a.rounding));
+    }
+    NormRow(y, a.weight, a.eps, width, a.rounding, y);
+  }
+}
+
 void GatedGroupNormReference(const GatedGroupNormArgs& a, Exec&) {
   const int64_t width = a.x.dim(1) / a.groups;
   for (int64_t t = 0; t < a.x.dim(0); ++t)

@@ -13,6 +13,10 @@ void AddRmsNormReference(const AddRmsNormArgs& args, Exec& exec);
 void AddRmsNormAvx2(const AddRmsNormArgs& args, Exec& exec);
 void AddRmsNormAvx512(const AddRmsNormArgs& args, Exec& exec);
 
+void SandwichNormReference(const SandwichNormArgs& args, Exec& exec);
+void SandwichNormAvx2(const SandwichNormArgs& args, Exec& exec);
+void SandwichNormAvx512(const SandwichNormArgs& args, Exec& exec);
+
 void GatedGroupNormReference(const GatedGroupNormArgs& args, Exec& exec);
 void GatedGroupNormAvx2(const GatedGroupNormArgs& args, Exec& exec);
 void GatedGroupNormAvx512(const GatedGroupNormArgs& args, Exec& exec);
