@@ -31,7 +31,8 @@ RopeFrequencies MakeRopeFrequencies(int64_t rotary_dim, double base, const YarnP
     const double ramp =
         std::clamp((static_cast<double>(i) - low) / std::max(high - low, 0.001), 0.0, 1.0);
     const double plain = std::pow(base, -2.0 * static_cast<double>(i) / width);
-    out.inverse[i] = static_cast<float>(plain / yarn->factor * ramp + plain * (1 - ramp));
+    const double kept = (1 - ramp) * yarn->extrapolation_factor;
+    out.inverse[i] = static_cast<float>(plain / yarn->factor * (1 - kept) + plain * kept);
   }
   out.magnitude = static_cast<float>(yarn->attention_factor != 0
                                          ? yarn->attention_factor

@@ -17,6 +17,7 @@ struct YarnParams {
   double beta_slow = 1;
   double mscale = 1;
   double mscale_all_dim = 0;
+  double extrapolation_factor = 1;  // how much the fast dimensions keep of their frequency
   double attention_factor = 0;  // what cos and sin are multiplied by; 0: it follows from the mscales
 };
 
