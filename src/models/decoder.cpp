@@ -59,6 +59,13 @@ void Decoder::AddAndNorm(const Stream& stream, const std::vector<float>& norm, E
              exec);
 }
 
+void Decoder::NormAddAndNorm(const Stream& stream, const std::vector<float>& delta_norm,
+                             const std::vector<float>& norm, Exec& exec) const {
+  SandwichNorm({stream.residual, stream.delta, delta_norm.data(), norm.data(), ends_.eps,
+                ends_.rounding, stream.normed},
+               exec);
+}
+
 void Decoder::End(const Batch& batch, const Stream& stream, View<float, 2> hidden,
                   Exec& exec) const {
   Tap(batch, "final_norm", -1, stream.normed);

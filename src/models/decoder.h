@@ -53,6 +53,9 @@ class Decoder : public Model {
   Stream Begin(const Batch& batch, const std::vector<float>& first_norm, Exec& exec) const;
   /// Adds `delta` to the residual and norms the sum for the next block.
   void AddAndNorm(const Stream& stream, const std::vector<float>& norm, Exec& exec) const;
+  /// The same with `delta` normed by `delta_norm` before it is added.
+  void NormAddAndNorm(const Stream& stream, const std::vector<float>& delta_norm,
+                      const std::vector<float>& norm, Exec& exec) const;
   /// The normed rows whose logits are wanted. Taps "final_norm".
   void End(const Batch& batch, const Stream& stream, View<float, 2> hidden, Exec& exec) const;
   uint64_t StreamBytes(int64_t rows) const;

@@ -9,6 +9,7 @@
 #include "checkpoint/progress.h"
 #include "models/bailing_hybrid.h"
 #include "models/bailing_moe_v2.h"
+#include "models/grok.h"
 #include "models/qwen3.h"
 #include "models/qwen3_moe.h"
 
@@ -33,6 +34,7 @@ struct FamilyRow {
 constexpr FamilyRow kFamilies[] = {
     {"BailingMoeV2ForCausalLM", MakeBlueprint<BailingMoeV2, BailingMoeV2Config>},
     {"BailingMoeV2_5ForCausalLM", MakeBlueprint<BailingHybrid, BailingHybridConfig>},
+    {"Grok1ForCausalLM", MakeBlueprint<Grok, GrokConfig>},
     {"Qwen3ForCausalLM", MakeBlueprint<Qwen3, Qwen3Config>},
     {"Qwen3MoeForCausalLM", MakeBlueprint<Qwen3Moe, Qwen3MoeConfig>},
 };

@@ -95,20 +95,21 @@ void WeightPlaces::Expert(const std::string& prefix, const ExpertNames& names, i
                           int64_t intermediate, ExpertWeights* target) {
   bytes_ += static_cast<uint64_t>(3 * hidden * intermediate) * 2;
   const auto row = [&](const std::string& name, int64_t outputs, int64_t inputs,
-                       std::function<Status(const TensorData&)> place) {
+                       int cut_axis, std::function<Status(const TensorData&)> place) {
     rows_.push_back({.name = prefix + name,
                      .aliases = {},
                      .shape = {outputs, inputs},
+                     .piece_axis = names.in_pieces ? cut_axis : -1,
                      .dummy = MatrixInit(inputs),
                      .place = std::move(place)});
   };
-  row(names.gate, intermediate, hidden, [=](const TensorData& data) {
+  row(names.gate, intermediate, hidden, 0, [=](const TensorData& data) {
     return PackMatrix(data, [&](auto rows) { target->PackGate(rows); });
   });
-  row(names.up, intermediate, hidden, [=](const TensorData& data) {
+  row(names.up, intermediate, hidden, 0, [=](const TensorData& data) {
     return PackMatrix(data, [&](auto rows) { target->PackUp(rows); });
   });
-  row(names.down, hidden, intermediate, [=](const TensorData& data) {
+  row(names.down, hidden, intermediate, 1, [=](const TensorData& data) {
     return PackMatrix(data, [&](auto rows) { target->PackDown(rows); });
   });
 }

@@ -19,6 +19,7 @@ struct ExpertNames {
   std::string gate = "gate_proj.weight";
   std::string up = "up_proj.weight";
   std::string down = "down_proj.weight";
+  bool in_pieces = false;  // a checkpoint may cut the intermediate width (WeightRow::piece_axis)
 };
 
 /// The table of one model. Targets are kept by pointer and must not move until the load ends.

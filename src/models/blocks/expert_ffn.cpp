@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/trace.h"
+#include "models/blocks/each_element.h"
 
 namespace sluice {
 namespace {
@@ -97,6 +98,7 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
     Route({.x = call.x,
            .gate = {w.gate.data(), {c.experts, c.hidden}},
            .bias = w.bias.empty() ? nullptr : w.bias.data(),
+           .softcap = c.router_softcap,
            .score = c.score,
            .n_group = c.n_group,
            .topk_group = c.topk_group,
@@ -119,6 +121,14 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
        .bf16_inputs = bf16,
        .y = call.delta},
       c.backend, exec);
+  if (c.output_divisor != 1)
+    EachElement(
+        call.delta, 4,
+        [&](float y) {
+          return c.rounding == Rounding::kBf16 ? RoundToBf16(y / c.output_divisor)
+                                               : y / c.output_divisor;
+        },
+        exec);
 }
 
 uint64_t ExpertFfnScratchBytes(const ExpertFfnConfig& c, int64_t rows) {

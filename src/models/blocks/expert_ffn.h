@@ -30,9 +30,12 @@ struct ExpertFfnConfig {
   ScoreFunction score = ScoreFunction::kSoftmax;
   int n_group = 0, topk_group = 0;  // 0: no groups
   bool renormalize = false;
+  float router_softcap = 0;  // 0: none
   float scaling = 1;
   bool bias_required = false;  // otherwise a router bias is loaded if the file has it
   Activation activation = Activation::kSilu;
+  float output_divisor =
+      1;  // of layers with experts: y = round( round(routed + shared) / divisor )
   MoeBackend backend = MoeBackend::kAuto;
   Rounding rounding;
 

@@ -5,23 +5,9 @@
 #include "base/trace.h"
 #include "kernels/embed/embed.h"
 #include "kernels/linear/linear.h"
+#include "models/blocks/each_element.h"
 
 namespace sluice {
-namespace {
-
-// Applies `change` to every element, rows over the lanes.
-template <class Change>
-void EachElement(View<float, 2> x, int64_t cost, Change&& change, Exec& exec) {
-  const int64_t width = x.dim(1);
-  exec.team.ParallelFor(x.dim(0) * width, Team::GrainFor(cost), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      float& value = x(i / width, i % width);
-      value = change(value);
-    }
-  });
-}
-
-}  // namespace
 
 void AddEmbeddingRow(const TokenEndsConfig& c, TokenEndsWeights* w, WeightPlaces& places) {
   const int64_t vocab = c.vocab_size, hidden = c.hidden;
