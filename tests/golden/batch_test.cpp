@@ -53,6 +53,7 @@ struct Case {
 constexpr Case kCases[] = {
     {"ling25", "bfloat16"}, {"ling25", "float32"},     {"ling20", "bfloat16"},
     {"ling20", "float32"},  {"qwen3_moe", "bfloat16"}, {"qwen3_dense", "bfloat16"},
+    {"grok2", "bfloat16"},  {"grok2", "float32"},
 };
 
 class Exactness : public testing::TestWithParam<Case> {
@@ -186,6 +187,12 @@ const Switches kSwitches[] = {
     {"qwen3_dense", R"({"attention_bias": true, "tie_word_embeddings": true})"},
     {"qwen3_dense", R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
                         "original_max_position_embeddings": 64, "attention_factor": 1.2}})"},
+    {"grok2", R"({"residual_moe": false, "rope_rotate_half_dims": true,
+                  "attn_temperature_len": -1, "tie_word_embeddings": true})"},
+    {"grok2", R"({"rope_type": "yarn", "head_dim": null, "hidden_size": 72,
+                  "num_key_value_heads": 1, "attn_logit_softcapping": 0,
+                  "router_logit_softcapping": 0, "final_logit_softcapping": 0,
+                  "moe_intermediate_size": 40, "num_experts_per_tok": 8})"},
 };
 
 TEST(Variants, EverySwitchLoadsRunsAndKeepsChunksExact) {

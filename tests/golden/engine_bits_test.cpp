@@ -202,7 +202,7 @@ TEST_P(EngineBits, AShortKvPoolRetractsAndChangesNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, EngineBits,
-                         testing::Values("ling25", "ling20", "qwen3_moe", "qwen3_dense"),
+                         testing::Values("ling25", "ling20", "qwen3_moe", "qwen3_dense", "grok2"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
