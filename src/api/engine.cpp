@@ -48,7 +48,7 @@ Status CheckOptions(const EngineOptions& o) {
 }
 
 Result<std::unique_ptr<TextFront>> OpenFront(const EngineOptions& options, const ModelPath& path,
-                                             int64_t vocab_size) {
+                                             const ModelInfo& model) {
   std::unique_ptr<TextFront> none;
   if (options.skip_tokenizer_init) return none;
   if (path.directory.empty() && options.tokenizer_path.empty()) {
@@ -58,6 +58,7 @@ Result<std::unique_ptr<TextFront>> OpenFront(const EngineOptions& options, const
   auto front = TextFront::Open({.model_dir = path.directory,
                                 .tokenizer_path = options.tokenizer_path,
                                 .chat_template_path = options.chat_template,
+                                .architecture = model.architecture,
                                 .template_limits = {}});
   const bool asked_for = !options.tokenizer_path.empty() || !options.chat_template.empty();
   if (!front.ok() && front.status().code() == Code::kNotFound && !asked_for) {
@@ -66,10 +67,10 @@ Result<std::unique_ptr<TextFront>> OpenFront(const EngineOptions& options, const
   }
   if (!front.ok()) return front.status();
   const int64_t id_end = front->tokenizer().id_end();
-  if (id_end > vocab_size)
+  if (id_end > model.vocab_size)
     return Error(Code::kBadCheckpoint,
                  "the tokenizer has ids up to {}, the model's vocab_size is only {}", id_end - 1,
-                 vocab_size);
+                 model.vocab_size);
   return std::make_unique<TextFront>(std::move(*front));
 }
 
@@ -83,8 +84,10 @@ SamplingParams DefaultsFrom(const GenerationConfig& config) {
   return out;
 }
 
-/// EOS ids of generation_config.json and of config.json, and the sampling defaults.
-Status ReadEnds(const EngineOptions& options, const ModelPath& path, EngineInfo& info) {
+/// EOS ids of generation_config.json, of config.json and of the family's chat format (`front` may
+/// be null), and the sampling defaults.
+Status ReadEnds(const EngineOptions& options, const ModelPath& path, const TextFront* front,
+                EngineInfo& info) {
   GenerationConfig generation;
   if (!path.directory.empty()) {
     TRY(generation, ReadGenerationConfig(path.directory, info.vocab_size));
@@ -94,6 +97,8 @@ Status ReadEnds(const EngineOptions& options, const ModelPath& path, EngineInfo&
   TRY(const JsonObject config, ReadModelConfig(path.config_path, options.json_model_override_args));
   TRY(const std::vector<int64_t> ids, config.Ints("eos_token_id", 0, info.vocab_size - 1));
   for (const int64_t id : ids) info.eos_ids.push_back(static_cast<int32_t>(id));
+  if (front)
+    for (const int32_t id : front->stop_token_ids()) info.eos_ids.push_back(id);
   std::ranges::sort(info.eos_ids);
   const auto tail = std::ranges::unique(info.eos_ids);
   info.eos_ids.erase(tail.begin(), tail.end());
@@ -199,8 +204,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   TRY(const ModelDescription description, DescribeModel(load));
   RETURN_IF_ERROR(ChooseContext(options, description.info).status());
   parts.info.vocab_size = description.info.vocab_size;
-  RETURN_IF_ERROR(ReadEnds(options, path, parts.info));
-  TRY(parts.front, OpenFront(options, path, parts.info.vocab_size));
+  TRY(parts.front, OpenFront(options, path, description.info));
+  RETURN_IF_ERROR(ReadEnds(options, path, parts.front.get(), parts.info));
   TRY(parts.model, LoadModel(load, *parts.team));
   DescribeParts(options, path, machine, parts);
   RETURN_IF_ERROR(SizeAndAllocate(options, machine, parts));

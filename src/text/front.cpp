@@ -6,6 +6,7 @@
 
 #include "base/mapped_file.h"
 #include "text/chat_messages.h"
+#include "text/family_chat.h"
 
 namespace sluice {
 namespace {
@@ -49,8 +50,10 @@ struct TextFiles {
 TextFiles FindFiles(const TextFrontOptions& options) {
   const fs::path path = options.tokenizer_path.empty() ? options.model_dir : options.tokenizer_path;
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return {path / "tokenizer.json", path};
-  return {path, path.parent_path()};
+  if (!fs::is_directory(path, ignored)) return {path, path.parent_path()};
+  const bool xai = !fs::exists(path / "tokenizer.json", ignored) &&
+                   fs::exists(path / "tokenizer.tok.json", ignored);
+  return {path / (xai ? "tokenizer.tok.json" : "tokenizer.json"), path};
 }
 
 Result<boost::json::object> ReadConfig(const fs::path& path) {
@@ -98,14 +101,18 @@ Result<Sources> ConfigTemplates(const boost::json::object& config, const std::st
   return sources;
 }
 
-/// The override, else chat_template.jinja, else tokenizer_config.json.
+/// The override, else chat_template.jinja, else tokenizer_config.json, else the family's own.
 Result<Sources> FindTemplates(const TextFrontOptions& options, const fs::path& directory,
-                              const boost::json::object& config) {
+                              const boost::json::object& config, const FamilyChat* family) {
   std::error_code ignored;
   fs::path file = options.chat_template_path;
   if (file.empty() && fs::exists(directory / "chat_template.jinja", ignored))
     file = directory / "chat_template.jinja";
-  if (file.empty()) return ConfigTemplates(config, (directory / "tokenizer_config.json").string());
+  if (file.empty()) {
+    TRY(Sources sources, ConfigTemplates(config, (directory / "tokenizer_config.json").string()));
+    if (sources.empty() && family) sources.emplace("default", std::string(family->chat_template));
+    return sources;
+  }
   TRY(std::string text, ReadFile(file.string(), ChatTemplate::kSourceBytesMax));
   return Sources{{"default", std::move(text)}};
 }
@@ -189,7 +196,9 @@ Result<TextFront> TextFront::Open(const TextFrontOptions& options) {
   TextFront front;
   TRY(front.tokenizer_, Tokenizer::Load(files.tokenizer.string()));
   TRY(const boost::json::object config, ReadConfig(files.directory / "tokenizer_config.json"));
+  const FamilyChat* family = FindFamilyChat(options.architecture);
   for (const char* name : {"bos_token", "eos_token", "pad_token"}) front.tokens_[name];
+  if (family) front.AddFamilyTokens(*family);
   for (const auto& [key, entry] : config)
     if (std::string_view(key).ends_with("_token")) {
       const std::string text = TokenText(entry);
@@ -197,7 +206,7 @@ Result<TextFront> TextFront::Open(const TextFrontOptions& options) {
     }
   const boost::json::value* add_bos = config.if_contains("add_bos_token");
   front.add_bos_token_ = add_bos && add_bos->is_bool() && add_bos->get_bool();
-  TRY(const Sources sources, FindTemplates(options, files.directory, config));
+  TRY(const Sources sources, FindTemplates(options, files.directory, config, family));
   for (const auto& [name, source] : sources) {
     // Templates for other purposes (retrieval, say) are never asked for.
     if (name != "default" && name != "tool_use" && sources.size() > 1) continue;
@@ -207,6 +216,13 @@ Result<TextFront> TextFront::Open(const TextFrontOptions& options) {
   }
   front.limits_ = options.template_limits;
   return front;
+}
+
+void TextFront::AddFamilyTokens(const FamilyChat& family) {
+  for (const std::string_view text : family.stop_tokens)
+    if (const auto id = tokenizer_->FindId(text)) stop_token_ids_.push_back(*id);
+  if (tokenizer_->FindId(family.eos_token)) tokens_["eos_token"] = family.eos_token;
+  if (tokenizer_->FindId(family.pad_token)) tokens_["pad_token"] = family.pad_token;
 }
 
 const ChatTemplate* TextFront::TemplateFor(bool with_tools) const {

@@ -21,11 +21,14 @@ class value;
 
 namespace sluice {
 
+struct FamilyChat;
+
 /// Where the text part of a checkpoint lies.
 struct TextFrontOptions {
   std::string model_dir;
-  std::string tokenizer_path;      // directory or tokenizer.json; default: model_dir
+  std::string tokenizer_path;      // directory or tokenizer file; default: model_dir
   std::string chat_template_path;  // a file that replaces the checkpoint's template
+  std::string architecture;        // config.json's: gives what its family does not ship
   TemplateLimits template_limits;
 };
 
@@ -60,9 +63,10 @@ struct ChatPrompt {
 /// Thread-safe once opened.
 class TextFront {
  public:
-  /// Reads tokenizer.json, tokenizer_config.json, chat_template.jinja or the override. Errors:
-  /// kNotFound if there is no tokenizer (the model can then be served in ids only), kBadCheckpoint
-  /// for a damaged file, kInvalidArgument for a template that does not parse (with its line).
+  /// Reads tokenizer.json (or tokenizer.tok.json), tokenizer_config.json, chat_template.jinja or
+  /// the override, else the family's own format. Errors: kNotFound if there is no tokenizer (the
+  /// model can then be served in ids only), kBadCheckpoint for a damaged file, kInvalidArgument for
+  /// a template that does not parse (with its line).
   static Result<TextFront> Open(const TextFrontOptions& options);
 
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -74,6 +78,8 @@ class TextFront {
   const std::string& bos_token() const { return tokens_.at("bos_token"); }
   const std::string& eos_token() const { return tokens_.at("eos_token"); }
   const std::string& pad_token() const { return tokens_.at("pad_token"); }
+  /// Ids of the tokenizer that end an answer in this family, beside those of config.json.
+  const std::vector<int32_t>& stop_token_ids() const { return stop_token_ids_; }
 
   /// A plain prompt, as `tokenizers` encodes it: special tokens in the text become their ids, and
   /// the tokenizer's own rule (or add_bos_token) adds BOS.
@@ -90,12 +96,14 @@ class TextFront {
 
  private:
   TextFront() = default;
+  void AddFamilyTokens(const FamilyChat& family);
   const ChatTemplate* TemplateFor(bool with_tools) const;
   std::vector<int32_t> WithBos(std::vector<int32_t> ids) const;
 
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::map<std::string, ChatTemplate> templates_;  // "default" and "tool_use"
   std::map<std::string, std::string> tokens_;      // bos_token, eos_token, pad_token, ...
+  std::vector<int32_t> stop_token_ids_;
   std::string template_source_;
   TemplateLimits limits_;
   bool add_bos_token_ = false;

@@ -190,6 +190,47 @@ TEST_F(TextFrontTest, ChatWithoutTemplateSaysSo) {
   EXPECT_EQ(prompt.status().param(), "messages");
 }
 
+// Grok-2's files: no tokenizer.json, no tokenizer_config.json, no template.
+TEST(FamilyChat, SpeaksGrokWhereTheCheckpointShipsNoTemplate) {
+  TextFrontOptions options;
+  options.model_dir = SLUICE_SOURCE_DIR "/tests/golden/tok_json";
+  const Result<TextFront> unknown = TextFront::Open(options);
+  ASSERT_TRUE(unknown.ok()) << unknown.status().message();
+  EXPECT_FALSE(unknown->has_chat_template());
+  EXPECT_TRUE(unknown->stop_token_ids().empty());
+
+  options.architecture = "Grok1ForCausalLM";
+  const Result<TextFront> front = TextFront::Open(options);
+  ASSERT_TRUE(front.ok()) << front.status().message();
+  EXPECT_EQ(front->eos_token(), "<|eos|>");
+  EXPECT_EQ(front->pad_token(), "<|pad|>");
+  const int32_t separator = *front->tokenizer().FindId("<|separator|>");
+  EXPECT_THAT(front->stop_token_ids(),
+              testing::ElementsAre(*front->tokenizer().FindId("<|eos|>"), separator));
+  const Request request(R"([{"role": "system", "content": " Be brief.\n"},
+      {"role": "user", "content": "\tHi <|separator|>  "},
+      {"role": "assistant", "content": " Hello. "}, {"role": "user", "content": "Bye"}])");
+  const Result<ChatPrompt> prompt = front->EncodeChat(request.input);
+  ASSERT_TRUE(prompt.ok()) << prompt.status().message();
+  EXPECT_EQ(prompt->rendered.text,
+            "System: Be brief.<|separator|>\n\nHuman: Hi <|separator|><|separator|>\n\n"
+            "Assistant:  Hello. <|separator|>\n\nHuman: Bye<|separator|>\n\nAssistant:");
+  // Five separators in the text, of which a message's own is no token.
+  EXPECT_EQ(std::ranges::count(prompt->ids, separator), 4);
+}
+
+TEST_F(TextFrontTest, PrefersTheCheckpointsOwnTemplateToItsFamilys) {
+  WriteConfig(boost::json::string("own"));
+  TextFrontOptions options;
+  options.model_dir = directory_.string();
+  options.architecture = "Grok1ForCausalLM";
+  const Result<TextFront> front = TextFront::Open(options);
+  ASSERT_TRUE(front.ok()) << front.status().message();
+  EXPECT_EQ(front->chat_template_source(), "own");
+  EXPECT_EQ(front->eos_token(), "<|im_end|>");
+  EXPECT_TRUE(front->stop_token_ids().empty());  // this tokenizer has no such tokens
+}
+
 TEST_F(TextFrontTest, FindsTheTemplateInItsOrder) {
   const Request request(R"([{"role": "user", "content": "hi"}])");
   Request with_tools(R"([{"role": "user", "content": "hi"}])");

@@ -401,5 +401,19 @@ TEST(EngineOpen, NamesTheFlagThatIsWrong) {
   EXPECT_EQ(Engine::Open(none).status().code(), Code::kNotFound);
 }
 
+TEST(EngineEnds, GrokStopsAtItsSeparatorToo) {
+  EngineOptions options = TinyOptions();
+  options.model_path = SLUICE_SOURCE_DIR "/tests/golden/grok2";
+  options.load_format = "dummy";
+  options.json_model_override_args = R"({"vocab_size": 512, "eos_token_id": 1})";
+  options.tokenizer_path = SLUICE_SOURCE_DIR "/tests/golden/tok_json";
+  const auto engine = Engine::Open(options);
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const Tokenizer& tokenizer = (*engine)->text()->tokenizer();
+  EXPECT_THAT((*engine)->info().eos_ids,
+              testing::UnorderedElementsAre(1, *tokenizer.FindId("<|eos|>"),
+                                            *tokenizer.FindId("<|separator|>")));
+}
+
 }  // namespace
 }  // namespace sluice
