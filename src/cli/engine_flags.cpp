@@ -20,7 +20,7 @@ void AddModelFlags(CLI::App& parser, EngineOptions& o) {
                   "Checkpoint directory, or the name of a shipped geometry [required]")
       ->group(group);
   parser
-      .add_option("--tokenizer-path", o.tokenizer_path, "Directory or tokenizer.json [model path]")
+      .add_option("--tokenizer-path", o.tokenizer_path, "Directory or tokenizer file [model path]")
       ->group(group);
   parser
       .add_option("--chat-template", o.chat_template,
