@@ -57,6 +57,7 @@ class DTypes {
     for (DType dtype : list) bits_ |= 1u << static_cast<unsigned>(dtype);
   }
   constexpr bool Has(DType dtype) const { return bits_ >> static_cast<unsigned>(dtype) & 1u; }
+  constexpr bool operator==(const DTypes&) const = default;
   std::string Names() const;  // "F32, BF16, F16"
 
  private:

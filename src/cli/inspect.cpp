@@ -39,27 +39,26 @@ uint64_t Elements(const std::vector<int64_t>& shape) {
 void PrintTensors(const ModelDescription& model, bool all) {
   struct Group {
     size_t first;  // order of appearance
-    std::vector<int64_t> shape;
     uint64_t count = 0, elements = 0;
-    bool required = true;
   };
   std::map<std::string, Group> groups;
   for (size_t i = 0; i < model.tensors.size(); ++i) {
     const WeightRow& row = model.tensors[i];
     std::string key = all ? row.name : Pattern(row.name);
-    key += fmt::format(" [{}]", fmt::join(row.shape, ", "));
-    Group& group = groups.try_emplace(key, Group{.first = i, .shape = row.shape}).first->second;
+    key += fmt::format(" [{}]{}{}", fmt::join(row.shape, ", "),
+                       row.dtypes == DTypes{DType::kF8E4M3} ? "  fp8" : "",
+                       row.required ? "" : "  (optional)");
+    Group& group = groups.try_emplace(key, Group{.first = i}).first->second;
     ++group.count;
     group.elements += Elements(row.shape);
-    group.required = row.required;
   }
   std::vector<std::pair<std::string, Group>> sorted(groups.begin(), groups.end());
   std::sort(sorted.begin(), sorted.end(),
             [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
   fmt::print("\ntensors\n");
   for (const auto& [name, group] : sorted)
-    fmt::print("  {:<64} {:>7} x {:>9}{}\n", name, group.count,
-               FormatCount(group.elements / group.count), group.required ? "" : "  (optional)");
+    fmt::print("  {:<64} {:>7} x {:>9}\n", name, group.count,
+               FormatCount(group.elements / group.count));
 }
 
 // What the files say of themselves; false if they do not fit the model.
@@ -123,6 +122,7 @@ int RunInspect(const InspectOptions& options) {
   fmt::print("  context                {}\n", info.max_position);
   fmt::print("  parameters             {} ({} active a token)\n", FormatCount(info.parameters),
              FormatCount(info.active_parameters));
+  fmt::print("  matrices               {}\n", model->stored.Text());
   PrintTensors(*model, options.all_tensors);
   const bool fits = PrintFiles(*model);
   PrintMemory(*model, options);

@@ -41,8 +41,8 @@ const Lie kLies[] = {
     {R"({"hidden_act": "gelu"})", "hidden_act", "\"silu\""},
     {R"({"full_attention_type": "gqa"})", "full_attention_type", "\"mla\""},
     {R"({"score_function": "relu"})", "score_function", "\"softmax\""},
-    {R"({"quantization_config": {"quant_method": "fp8"}})", "quantization_config", "unquantised"},
-    {R"({"quantization_config": {}})", "quantization_config", "unquantised"},
+    {R"({"quantization_config": {"quant_method": "gptq"}})", "quant_method", "\"fp8\""},
+    {R"({"quantization_config": {}})", "quant_method", "\"compressed-tensors\" and \"fp8\""},
     {R"({"torch_dtype": "float8_e4m3fn"})", "dtype", "bfloat16"},
     // Layer kinds.
     {R"({"layer_group_size": 0})", "layer_group_size", "from 1"},

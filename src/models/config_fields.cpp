@@ -61,8 +61,6 @@ void ReadDecoder(FieldReader& read, Rounding rounding, const DecoderDefaults& de
   c.rounding = rounding;
   ReadRope(read, c, defaults.rope_base);
   ReadSpecialIds(read, c, defaults.eos_token_id);
-  for (const char* key : {"quantization_config", "compression_config"})
-    if (read.Has(key)) read.Contradiction(key, "this build loads unquantised checkpoints only");
 }
 
 void RefuseOther(FieldReader& read, std::string_view key, std::string_view only) {

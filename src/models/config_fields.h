@@ -49,8 +49,8 @@ struct DecoderDefaults {
 };
 
 /// vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, rms_norm_eps,
-/// tie_word_embeddings, rope_theta, rope_scaling (or both in rope_parameters), the special ids;
-/// refuses quantisation that no loader here knows. Every getter below keeps its errors in `read`.
+/// tie_word_embeddings, rope_theta, rope_scaling (or both in rope_parameters), the special ids.
+/// Every getter below keeps its errors in `read`.
 void ReadDecoder(FieldReader& read, Rounding rounding, const DecoderDefaults& defaults,
                  DecoderConfig& config);
 

@@ -18,6 +18,13 @@ TokenEndsConfig Decoder::TokenEndsOf(const DecoderConfig& c, std::string embeddi
   return out;
 }
 
+std::vector<std::string> Decoder::ChooseFormats(const WeightSource& source,
+                                                const std::optional<QuantizationConfig>& config) {
+  std::vector<std::string> differences = places_.ChooseFormats(source, config);
+  info_.weight_bytes = places_.bytes();
+  return differences;
+}
+
 bool Decoder::Ignores(std::string_view tensor) const {
   return tensor.find("rotary_emb.inv_freq") != tensor.npos ||
          (ends_.tied && tensor == ends_.head_name);

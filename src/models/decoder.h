@@ -24,6 +24,9 @@ class Decoder : public Model {
 
   /// The weight table and the allocations before it. Valid while this object lives.
   WeightPlaces& places() { return places_; }
+  /// WeightPlaces::ChooseFormats, and what follows from it for info().
+  std::vector<std::string> ChooseFormats(const WeightSource& source,
+                                         const std::optional<QuantizationConfig>& config);
   /// Tensors that checkpoints carry and we leave aside: rope tables, a head beside tied embeddings.
   virtual bool Ignores(std::string_view tensor) const;
 

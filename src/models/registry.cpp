@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "checkpoint/model_path.h"
 #include "checkpoint/progress.h"
+#include "checkpoint/quantization.h"
 #include "models/bailing_hybrid.h"
 #include "models/bailing_moe_v2.h"
 #include "models/grok.h"
@@ -54,9 +55,24 @@ Result<Rounding> ChooseRounding(const std::string& dtype, const JsonObject& json
                     "dtype is {}, this build supports auto, bfloat16, float32", Quoted(name));
 }
 
-Result<std::unique_ptr<Decoder>> ReadBlueprint(const ModelLoadOptions& options,
-                                               const ModelPath& path) {
-  TRY(const JsonObject json, ReadModelConfig(path.config_path, options.config_overrides));
+struct Blueprint {
+  std::unique_ptr<Decoder> model;
+  std::optional<QuantizationConfig> quantization;
+
+  /// Tensors that are left aside: what the family names, their scales, and static scales of
+  /// activations, which are not quantised here.
+  IgnoreName Ignore() const {
+    return [model = model.get(),
+            inputs = quantization && quantization->static_activations](std::string_view name) {
+      const std::string_view matrix = MatrixOfScale(name);
+      return model->Ignores(name) || (!matrix.empty() && model->Ignores(matrix)) ||
+             (inputs && name.ends_with(".input_scale"));
+    };
+  }
+};
+
+Result<std::unique_ptr<Decoder>> MakeFamily(const ModelLoadOptions& options, const ModelPath& path,
+                                            const JsonObject& json) {
   TRY(const std::vector<std::string> names, json.Strings("architectures"));
   TRY(const Rounding rounding, ChooseRounding(options.dtype, json));
   for (const std::string& name : names)
@@ -70,6 +86,32 @@ Result<std::unique_ptr<Decoder>> ReadBlueprint(const ModelLoadOptions& options,
   return ParamError(Code::kUnsupported, "architectures",
                     "{}: architectures is {}, this build supports {}", path.config_path,
                     names.empty() ? "absent" : Quoted(names[0]), supported);
+}
+
+Result<Blueprint> ReadBlueprint(const ModelLoadOptions& options, const ModelPath& path) {
+  TRY(const JsonObject json, ReadModelConfig(path.config_path, options.config_overrides));
+  Blueprint out;
+  TRY(out.model, MakeFamily(options, path, json));
+  TRY(out.quantization, QuantizationConfig::Read(json));
+  return out;
+}
+
+/// The files of a checkpoint, or random numbers.
+struct OpenWeights {
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::unique_ptr<WeightSource> source;
+};
+
+OpenWeights MakeWeights(uint64_t seed, const Blueprint& blueprint) {
+  return {nullptr, DummySource(seed, blueprint.quantization)};
+}
+
+Result<OpenWeights> OpenFiles(const ModelPath& path) {
+  TRY(Checkpoint checkpoint, Checkpoint::Open(path.directory));
+  OpenWeights out;
+  out.checkpoint = std::make_unique<Checkpoint>(std::move(checkpoint));
+  out.source = CheckpointSource(*out.checkpoint);
+  return out;
 }
 
 Status CheckMemory(const WeightPlaces& places) {
@@ -89,15 +131,24 @@ std::vector<std::string> SupportedArchitectures() {
 
 Result<ModelDescription> DescribeModel(const ModelLoadOptions& options) {
   TRY(const ModelPath path, ResolveModelPath(options.model_path));
-  TRY(std::unique_ptr<Decoder> model, ReadBlueprint(options, path));
-  ModelDescription out{.info = model->info(),
-                       .cache = model->cache_layout(),
-                       .tensors = model->places().rows(),
-                       .config_path = path.config_path,
-                       .directory = path.directory,
-                       .has_weights = path.has_weights,
-                       .ignore = [model = std::shared_ptr<Decoder>(std::move(model))](
-                                     std::string_view name) { return model->Ignores(name); }};
+  TRY(Blueprint blueprint, ReadBlueprint(options, path));
+  OpenWeights weights = MakeWeights(options.dummy_seed, blueprint);
+  if (path.has_weights && options.load_format != "dummy") {
+    Result<OpenWeights> files = OpenFiles(path);  // what is wrong with them is said when they load
+    if (files.ok()) weights = *std::move(files);
+  }
+  Decoder& model = *blueprint.model;
+  model.ChooseFormats(*weights.source, blueprint.quantization);
+  const auto shared = std::make_shared<const Blueprint>(std::move(blueprint));
+  ModelDescription out{
+      .info = model.info(),
+      .cache = model.cache_layout(),
+      .tensors = model.places().rows(),
+      .stored = model.places().stored(),
+      .config_path = path.config_path,
+      .directory = path.directory,
+      .has_weights = path.has_weights,
+      .ignore = [shared](std::string_view name) { return shared->Ignore()(name); }};
   for (WeightRow& row : out.tensors) row.place = nullptr;
   return out;
 }
@@ -110,18 +161,17 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
                       "load-format is {}, this build supports auto, safetensors, dummy",
                       Quoted(options.load_format));
   RETURN_IF_ERROR(CheckLoadFormat(path, dummy));
-  TRY(std::unique_ptr<Decoder> model, ReadBlueprint(options, path));
-
-  std::optional<Checkpoint> checkpoint;
-  std::unique_ptr<WeightSource> source;
+  TRY(Blueprint blueprint, ReadBlueprint(options, path));
+  OpenWeights weights;
   if (dummy) {
-    source = DummySource(options.dummy_seed);
+    weights = MakeWeights(options.dummy_seed, blueprint);
   } else {
-    TRY(checkpoint, Checkpoint::Open(path.directory));
-    source = CheckpointSource(*checkpoint);
+    TRY(weights, OpenFiles(path));
   }
-  RETURN_IF_ERROR(source->Check(model->places().rows(),
-                                [&](std::string_view name) { return model->Ignores(name); }));
+  const std::unique_ptr<Decoder>& model = blueprint.model;
+  for (const std::string& line : model->ChooseFormats(*weights.source, blueprint.quantization))
+    log::Warning("{}: {}", path.name, line);
+  RETURN_IF_ERROR(weights.source->Check(model->places().rows(), blueprint.Ignore()));
   RETURN_IF_ERROR(CheckMemory(model->places()));
   RETURN_IF_ERROR(model->places().Allocate());
   const double start = MonotonicSeconds();
@@ -129,15 +179,16 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
                                                     ? LoadProgress::Form::kAuto
                                                     : LoadProgress::Form::kSilent);
   RETURN_IF_ERROR(LoadWeights(
-      *source, model->places().rows(), team,
+      *weights.source, model->places().rows(), team,
       {.refuse_non_finite = !dummy,
        .progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); }}));
   const ModelInfo& info = model->info();
-  log::Info("{}: {} parameters ({} active), {} of weights in {:.1f} s", path.name,
+  log::Info("{}: {} parameters ({} active), {} of weights in {:.1f} s; matrices: {}", path.name,
             FormatCount(info.parameters), FormatCount(info.active_parameters),
-            FormatBytes(info.weight_bytes), MonotonicSeconds() - start);
+            FormatBytes(info.weight_bytes), MonotonicSeconds() - start,
+            model->places().stored().Text());
   model->places().rows().clear();  // 58,000 closures for the largest geometry
-  return std::unique_ptr<Model>(std::move(model));
+  return std::unique_ptr<Model>(std::move(blueprint.model));
 }
 
 }  // namespace sluice

@@ -11,6 +11,7 @@
 #include "checkpoint/weights.h"
 #include "kernels/moe/moe.h"
 #include "models/model.h"
+#include "models/weight_places.h"
 
 namespace sluice {
 
@@ -29,11 +30,13 @@ struct ModelLoadOptions {
 /// feature, by name), kBadCheckpoint, kOutOfMemory (what is needed and what there is).
 Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& team);
 
-/// What a model is, from its config.json alone: no weights are read.
+/// What a model is, from its config.json and the headers of its files: no weights are read. Without
+/// files that can be read, matrices are described as config.json announces them.
 struct ModelDescription {
   ModelInfo info;
   CacheLayout cache;
   std::vector<WeightRow> tensors;  // as the checkpoint should have them; `place` is not callable
+  StoredCounts stored;
   std::string config_path;
   std::string directory;  // empty for a geometry
   bool has_weights = false;

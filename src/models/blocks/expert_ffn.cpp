@@ -39,12 +39,7 @@ void AddRouterBias(const ExpertFfnConfig& c, const std::string& prefix, ExpertFf
 
 void AddDenseFfnRows(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
                      WeightPlaces& places) {
-  const int64_t hidden = c.hidden, intermediate = c.dense_intermediate;
-  places.Before([=]() -> Status {
-    TRY(w->shared, ExpertWeights::Allocate(hidden, intermediate));
-    return {};
-  });
-  places.Expert(prefix, c.names.dense, hidden, intermediate, &w->shared);
+  places.Expert(prefix, c.names.dense, c.hidden, c.dense_intermediate, &w->shared);
 }
 
 void AddExpertFfnRows(const ExpertFfnConfig& c, const std::string& prefix, ExpertFfnWeights* w,
@@ -52,24 +47,10 @@ void AddExpertFfnRows(const ExpertFfnConfig& c, const std::string& prefix, Exper
   const ExpertFfnNames& names = c.names;
   places.FloatMatrix(prefix + names.router, c.experts, c.hidden, &w->gate);
   if (!names.router_bias.empty()) AddRouterBias(c, prefix, w, places);
-  const int64_t experts = c.experts;
-  // The experts' addresses must exist before their rows do; their memory comes with Before.
-  w->experts.resize(static_cast<size_t>(experts));
-  places.Before([=, hidden = c.hidden, intermediate = c.intermediate]() -> Status {
-    TRY(auto layer, ExpertWeights::AllocateLayer(experts, hidden, intermediate));
-    std::move(layer.begin(), layer.end(), w->experts.begin());
-    return {};
-  });
-  for (int64_t e = 0; e < experts; ++e)
-    places.Expert(prefix + names.experts + std::to_string(e) + ".", names.expert, c.hidden,
-                  c.intermediate, &w->experts[e]);
-  if (c.shared_intermediate > 0) {
-    places.Before([=, hidden = c.hidden, intermediate = c.shared_intermediate]() -> Status {
-      TRY(w->shared, ExpertWeights::Allocate(hidden, intermediate));
-      return {};
-    });
+  places.Experts(prefix + names.experts, names.expert, c.experts, c.hidden, c.intermediate,
+                 &w->experts);
+  if (c.shared_intermediate > 0)
     places.Expert(prefix + names.shared, names.dense, c.hidden, c.shared_intermediate, &w->shared);
-  }
 }
 
 void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
