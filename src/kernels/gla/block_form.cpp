@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "kernels/block/drive.h"
@@ -43,12 +44,15 @@ class DecayPowers {
   float plain_[kGlaBlock + 1], scaled_[kGlaBlock + 1], falling_[kGlaBlock + 1];
 };
 
-// The powers of one head, computed once a call for all sequences that a lane serves: with one row a
-// sequence they would cost as much as the row itself.
+// The powers of one head, computed at most once a call for all sequences that a lane serves: with
+// one row a sequence they would cost as much as the row itself. Small models find those of several
+// layers from the step before.
 const DecayPowers& PowersOfHead(const GlaArgs& args, int64_t head) {
   constexpr int64_t kHeadsKept = 64;
-  thread_local DecayPowers kept[kHeadsKept];
-  DecayPowers& powers = kept[head % kHeadsKept];
+  constexpr int kWayBits = 2;
+  thread_local DecayPowers kept[kHeadsKept][1 << kWayBits];
+  const uint32_t hash = std::bit_cast<uint32_t>(args.decay[head]) * 0x9E3779B1u;
+  DecayPowers& powers = kept[head % kHeadsKept][hash >> (32 - kWayBits)];
   if (!powers.IsFor(args.decay[head], args.scale)) powers.Set(args.decay[head], args.scale);
   return powers;
 }
