@@ -22,6 +22,8 @@ std::mutex mutex;
 std::vector<Event> events;
 std::map<const char*, Total> totals;
 
+thread_local double part = 1;  // of its time that a span adds to the totals
+
 int ThreadNumber() {
   static std::atomic<int> next{0};
   thread_local const int number = next.fetch_add(1);
@@ -44,12 +46,15 @@ void Record(const char* name, uint64_t begin_ns, uint64_t end_ns) {
   const int thread = ThreadNumber();
   const std::lock_guard lock(mutex);
   Total& total = totals.try_emplace(name, Total{name, 0, 0}).first->second;
-  total.seconds += static_cast<double>(end_ns - begin_ns) * 1e-9;
+  total.seconds += part * static_cast<double>(end_ns - begin_ns) * 1e-9;
   ++total.count;
   if (events.size() < kEventsMax) events.push_back({name, begin_ns, end_ns, thread});
 }
 
 }  // namespace internal
+
+Part::Part(int lanes) { part = 1.0 / lanes; }
+Part::~Part() { part = 1; }
 
 void Enable() { internal::enabled.store(true); }
 void Disable() { internal::enabled.store(false); }

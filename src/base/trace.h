@@ -51,4 +51,14 @@ class Span {
   uint64_t begin_ns_;
 };
 
+/// Until its end, spans of this thread count 1/lanes of their time: `lanes` threads do the same
+/// operations side by side, and totals stay comparable with the step's.
+class Part {
+ public:
+  explicit Part(int lanes);
+  ~Part();
+  Part(const Part&) = delete;
+  Part& operator=(const Part&) = delete;
+};
+
 }  // namespace sluice::trace

@@ -4,14 +4,14 @@
 
 namespace sluice {
 
-void StepBatch::Build(const StepPlan& plan) {
+void StepBatch::Build(std::span<const StepItem> items) {
   tokens_.clear();
   positions_.clear();
   output_rows_.clear();
   sequences_.clear();
   outputs_.clear();
   output_begin_.clear();
-  for (const StepItem& item : plan.items) {
+  for (const StepItem& item : items) {
     const Request& r = *item.request;
     const int64_t row_begin = row_count();
     sequences_.push_back({.slot = r.slot,

@@ -1,8 +1,9 @@
-// A step plan laid out as the model takes it: one ragged batch and the rows whose logits are
-// wanted.
+// Items of a step plan laid out as the model takes it: one ragged batch and the rows whose logits
+// are wanted.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/scheduler.h"
@@ -24,12 +25,12 @@ struct OutputRow {
 /// Reused from step to step; allocates nothing once it has seen the largest one.
 class StepBatch {
  public:
-  void Build(const StepPlan& plan);
+  void Build(std::span<const StepItem> items);
 
   Batch View() const;
   int64_t row_count() const { return static_cast<int64_t>(tokens_.size()); }
 
-  /// In the order of the plan's items; those of item i are [output_begin(i), output_begin(i + 1)).
+  /// In the order of the items; those of item i are [output_begin(i), output_begin(i + 1)).
   std::vector<OutputRow>& outputs() { return outputs_; }
   int64_t output_begin(size_t item_idx) const { return output_begin_[item_idx]; }
 

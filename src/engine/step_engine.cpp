@@ -1,20 +1,16 @@
 #include "engine/step_engine.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/trace.h"
-#include "base/units.h"
+#include "engine/lane_shares.h"
 
 namespace sluice {
 namespace {
-
-// Rows of logits at a time: enough to share the reading of the output matrix, 32 MiB at most.
-int64_t LogitRows(int64_t vocab) {
-  return std::clamp<int64_t>((int64_t{32} << 20) / (vocab * 4), 16, 256);
-}
 
 bool HasPenalties(const SamplingParams& p) {
   return p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
@@ -48,19 +44,19 @@ Status FaultStatus(const OutputRow& row) {
                position);
 }
 
+const OutputRow* FindFault(StepBatch& batch, size_t item_idx) {
+  for (int64_t i = batch.output_begin(item_idx); i < batch.output_begin(item_idx + 1); ++i)
+    if (batch.outputs()[i].fault != RowFault::kNone) return &batch.outputs()[i];
+  return nullptr;
+}
+
 }  // namespace
 
 uint64_t StepEngine::ScratchBytes(const Model& model, const SchedulerLimits& limits,
                                   int64_t context_length, int lanes) {
-  const int64_t rows = limits.StepRows(context_length);
-  const int64_t vocab = model.info().vocab_size;
-  const int64_t logit_rows = LogitRows(vocab);
-  const auto matrix = [](int64_t m, int64_t n) {
-    return static_cast<uint64_t>(RoundUp(m * n * 4, 64));
-  };
-  return matrix(rows, model.info().hidden_size) + matrix(logit_rows, vocab) +
-         std::max(model.ScratchBytes(rows, logit_rows, lanes),
-                  SamplingScratchBytes(logit_rows, vocab, lanes));
+  const uint64_t whole = StepWorker::ScratchBytes(model, limits.StepRows(context_length), lanes);
+  if (!LanesMayShareSequences(model, lanes)) return whole;
+  return whole + static_cast<uint64_t>(lanes) * StepWorker::ScratchBytes(model, kLaneRowsMax, 1);
 }
 
 Result<std::unique_ptr<StepEngine>> StepEngine::Create(const Model& model,
@@ -68,26 +64,33 @@ Result<std::unique_ptr<StepEngine>> StepEngine::Create(const Model& model,
                                                        const Machine& machine) {
   TRY(KvPagePool kv, KvPagePool::Create(model.cache_layout(), options.kv_pages));
   TRY(RecurrentPool recurrent, RecurrentPool::Create(model.cache_layout(), options.state_slots));
-  TRY(Buffer scratch,
-      Buffer::Allocate(ScratchBytes(model, options.limits, options.context_length, team.lanes()),
-                       "scratch"));
-  return std::unique_ptr<StepEngine>(new StepEngine(model, options, team, machine, std::move(kv),
-                                                    std::move(recurrent),
-                                                    Arena(std::move(scratch))));
+  std::unique_ptr<StepEngine> engine(
+      new StepEngine(model, options, team, machine, std::move(kv), std::move(recurrent)));
+  RETURN_IF_ERROR(engine->MakeWorkers());
+  return engine;
 }
 
 StepEngine::StepEngine(const Model& model, const StepEngineOptions& options, Team& team,
-                       const Machine& machine, KvPagePool kv, RecurrentPool recurrent, Arena arena)
+                       const Machine& machine, KvPagePool kv, RecurrentPool recurrent)
     : model_(model),
-      vocab_size_(model.info().vocab_size),
-      hidden_size_(model.info().hidden_size),
-      logit_rows_(LogitRows(vocab_size_)),
+      options_(options),
       team_(team),
       machine_(machine),
       kv_(std::move(kv)),
       recurrent_(std::move(recurrent)),
-      arena_(std::move(arena)),
       scheduler_(options.limits, kv_, recurrent_) {}
+
+Status StepEngine::MakeWorkers() {
+  const int64_t rows = options_.limits.StepRows(options_.context_length);
+  TRY(StepWorker whole, StepWorker::Create(model_, rows, team_, machine_));
+  workers_.push_back(std::move(whole));
+  if (!LanesMayShareSequences(model_, team_.lanes())) return {};
+  for (int lane = 0; lane < team_.lanes(); ++lane) {
+    TRY(StepWorker worker, StepWorker::Create(model_, kLaneRowsMax, alone_, machine_));
+    workers_.push_back(std::move(worker));
+  }
+  return {};
+}
 
 Status StepEngine::CheckFits(int64_t prompt_length) const {
   const int64_t capacity = kv_.page_count() * kPageTokens;
@@ -125,9 +128,10 @@ bool StepEngine::Step(std::vector<CoreEvent>& events) {
   int64_t generated = 0;
   if (!plan.items.empty()) {
     NoteAdmissions(plan, now);
-    batch_.Build(plan);
-    RunModel();
-    generated = Settle(plan, events);
+    RunModel(plan.items);
+    if (shares_.empty()) generated = Settle(plan.items, workers_[0].batch(), events);
+    for (size_t i = 0; i < shares_.size(); ++i)
+      generated += Settle(shares_[i], workers_[1 + i].batch(), events);
   }
   scheduler_.CheckLedger();
   report_.Ended(plan, scheduler_, kv_.page_count(), recurrent_.slot_count(), generated,
@@ -163,91 +167,57 @@ void StepEngine::NoteAdmissions(const StepPlan& plan, double now) {
 
 // --- the model ---
 
-void StepEngine::RunModel() {
-  const Arena::Scope scope(arena_);
-  Exec exec{team_, machine_, arena_};
-  const auto output_count = static_cast<int64_t>(batch_.outputs().size());
-  const View<float, 2> hidden = arena_.Matrix<float>(output_count, hidden_size_);
-  {
-    const trace::Span span("forward");
-    model_.Forward(batch_.View(), {&kv_, &recurrent_}, hidden, exec);
-  }
-  for (int64_t begin = 0; begin < output_count; begin += logit_rows_)
-    ChooseTokens(hidden.Rows(begin, std::min(logit_rows_, output_count - begin)), begin);
+void StepEngine::RunModel(std::span<const StepItem> items) {
+  shares_.clear();
+  if (workers_.size() > 1) ShareSequences(items, team_.lanes(), &shares_);
+  if (!shares_.empty()) return RunShares();
+  workers_[0].Prepare(items);
+  workers_[0].Compute({&kv_, &recurrent_});
 }
 
-void StepEngine::ChooseTokens(View<const float, 2> hidden, int64_t output_begin) {
-  const Arena::Scope scope(arena_);
-  Exec exec{team_, machine_, arena_};
-  const int64_t rows = hidden.dim(0);
-  const View<float, 2> logits = arena_.Matrix<float>(rows, vocab_size_);
-  {
-    const trace::Span span("logits");
-    model_.Logits(hidden, logits, exec);
-  }
-  const trace::Span span("sample");
-  sampling_rows_.clear();
-  for (int64_t i = 0; i < rows; ++i)
-    sampling_rows_.push_back(MakeRow(batch_.outputs()[output_begin + i], logits.row(i)));
-  SampleRows(sampling_rows_, vocab_size_, exec);
-  for (int64_t i = 0; i < rows; ++i) {
-    OutputRow& output = batch_.outputs()[output_begin + i];
-    output.token = sampling_rows_[i].token;
-    output.fault = sampling_rows_[i].fault;
-    output.fault_id = sampling_rows_[i].fault_id;
-  }
-}
-
-SamplingRow StepEngine::MakeRow(OutputRow& output, float* logits) const {
-  Request& r = *output.request;
-  SamplingRow row;
-  row.logits = logits;
-  if (r.in.logprobs.enabled) row.logprobs = &r.in.logprobs;
-  if (output.prompt_position >= 0) {
-    row.target = r.in.prompt[output.prompt_position];
-    row.report = &r.prompt_logprobs[output.prompt_position - r.in.logprobs.prompt_start];
-    return row;
-  }
-  row.report = &output.report;
-  row.params = &r.in.sampling;
-  row.history = r.history ? &*r.history : nullptr;
-  if (r.generated() < r.in.sampling.min_new_tokens) row.masked = r.in.stop_ids;
-  row.seed = r.in.seed;
-  row.position = r.token_count();
-  return row;
+void StepEngine::RunShares() {
+  for (size_t i = 0; i < shares_.size(); ++i) workers_[1 + i].Prepare(shares_[i]);
+  std::vector<std::exception_ptr> thrown(shares_.size());
+  team_.Run([&](int lane) {
+    const auto i = static_cast<size_t>(lane);
+    if (i >= shares_.size()) return;
+    const trace::Part part(team_.lanes());
+    try {
+      workers_[1 + i].Compute({&kv_, &recurrent_});
+    } catch (...) {  // a lane's thread has no one else to tell
+      thrown[i] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& exception : thrown)
+    if (exception) std::rethrow_exception(exception);
 }
 
 // --- the books ---
 
-int64_t StepEngine::Settle(const StepPlan& plan, std::vector<CoreEvent>& events) {
+int64_t StepEngine::Settle(std::span<const StepItem> items, StepBatch& batch,
+                           std::vector<CoreEvent>& events) {
   int64_t generated = 0;
-  for (size_t i = 0; i < plan.items.size(); ++i) {
-    const StepItem& item = plan.items[i];
+  for (size_t i = 0; i < items.size(); ++i) {
+    const StepItem& item = items[i];
     Request& r = *item.request;
     r.computed += item.token_count;
-    if (const OutputRow* fault = FindFault(i)) {
+    if (const OutputRow* fault = FindFault(batch, i)) {
       Status why = FaultStatus(*fault);
       log::Error("request {}: {}", r.in.key, why.message());
       End(&r, EventFor(r), Abort(std::move(why)), events, true);
       continue;
     }
-    const int64_t output_end = batch_.output_begin(i + 1);
+    const int64_t output_end = batch.output_begin(i + 1);
     const bool samples = item.is_last && r.new_tokens_max() > 0;
-    r.prompt_scored += output_end - batch_.output_begin(i) - (samples ? 1 : 0);
+    r.prompt_scored += output_end - batch.output_begin(i) - (samples ? 1 : 0);
     if (samples) {
       ++generated;
-      Accept(batch_.outputs()[output_end - 1], events);
+      Accept(batch.outputs()[output_end - 1], events);
     } else if (item.is_last) {
       End(&r, EventWithPrompt(r), {.type = CoreFinish::Type::kLength}, events);
     }
   }
   return generated;
-}
-
-const OutputRow* StepEngine::FindFault(size_t item_idx) {
-  for (int64_t i = batch_.output_begin(item_idx); i < batch_.output_begin(item_idx + 1); ++i)
-    if (batch_.outputs()[i].fault != RowFault::kNone) return &batch_.outputs()[i];
-  return nullptr;
 }
 
 // The order of the checks is SGLang's: the length comes first, so an EOS that is the last token

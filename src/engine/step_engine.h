@@ -4,13 +4,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/status.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
-#include "engine/step_batch.h"
 #include "engine/step_report.h"
+#include "engine/step_worker.h"
 #include "memory/pools.h"
 #include "models/model.h"
 
@@ -57,32 +58,30 @@ class StepEngine {
 
  private:
   StepEngine(const Model& model, const StepEngineOptions& options, Team& team,
-             const Machine& machine, KvPagePool kv, RecurrentPool recurrent, Arena arena);
+             const Machine& machine, KvPagePool kv, RecurrentPool recurrent);
+  Status MakeWorkers();
 
   void AbortTooLarge(const StepPlan& plan, std::vector<CoreEvent>& events);
   void NoteAdmissions(const StepPlan& plan, double now);
-  void RunModel();
-  void ChooseTokens(View<const float, 2> hidden, int64_t output_begin);
-  SamplingRow MakeRow(OutputRow& output, float* logits) const;
-  int64_t Settle(const StepPlan& plan, std::vector<CoreEvent>& events);
-  const OutputRow* FindFault(size_t item_idx);
+  void RunModel(std::span<const StepItem> items);
+  void RunShares();
+  int64_t Settle(std::span<const StepItem> items, StepBatch& batch, std::vector<CoreEvent>& events);
   void Accept(OutputRow& output, std::vector<CoreEvent>& events);
   void End(Request* request, CoreEvent event, CoreFinish finish, std::vector<CoreEvent>& events,
            bool clear = false);
 
   const Model& model_;
-  const int64_t vocab_size_;
-  const int64_t hidden_size_;
-  const int64_t logit_rows_;
+  const StepEngineOptions options_;
   Team& team_;
+  Team alone_{1};  // of every worker that is one lane
   const Machine machine_;
   KvPagePool kv_;
   RecurrentPool recurrent_;
-  Arena arena_;
   Scheduler scheduler_;
-  StepBatch batch_;
   StepReport report_;
-  std::vector<SamplingRow> sampling_rows_;
+  // The first worker has the whole team, the others, if any, one lane each.
+  std::vector<StepWorker> workers_;
+  std::vector<std::span<const StepItem>> shares_;  // of this step; empty: the whole team runs it
 };
 
 }  // namespace sluice

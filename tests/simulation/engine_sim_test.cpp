@@ -209,7 +209,7 @@ struct Coverage {
 
 class Simulation {
  public:
-  explicit Simulation(uint64_t seed) : random_(seed), model_(kVocab) {
+  explicit Simulation(uint64_t seed) : random_(seed), model_(kVocab), team_(seed % 8 == 0 ? 2 : 1) {
     if (Chance(random_, 20)) model_.poison_token = 11;
     options_ = RandomOptions(random_);
     const int64_t count = Between(random_, 1, Chance(random_, 20) ? 40 : 14);
@@ -307,7 +307,7 @@ class Simulation {
               options_.kv_pages * kPageTokens);
   }
 
-  Outcome RunAlone(const CoreRequest& request) { return Soloist(model_, team_).Run(request); }
+  Outcome RunAlone(const CoreRequest& request) { return Soloist(model_, alone_).Run(request); }
 
   static void CompareLogprobs(const std::vector<PositionLogprobs>& actual,
                               const std::vector<PositionLogprobs>& expected) {
@@ -325,7 +325,8 @@ class Simulation {
 
   SplitMix64 random_;
   FakeModel model_;
-  Team team_{1};
+  Team team_;  // of two lanes now and then: they share the sequences of a step
+  Team alone_{1};
   StepEngineOptions options_;
   std::vector<Client> clients_;
 };
