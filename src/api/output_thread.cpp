@@ -22,9 +22,16 @@ OutputThread::~OutputThread() {
 
 void OutputThread::Push(std::vector<CoreEvent>& events) {
   const double now = MonotonicSeconds();
-  for (CoreEvent& event : events) event.made_seconds = now;
+  bool ends = false, wake;
+  for (CoreEvent& event : events) {
+    event.made_seconds = now;
+    ends = ends || event.finish.has_value();
+  }
   {
     const std::lock_guard lock(mutex_);
+    wake = idle_ || (ends && !urgent_);
+    urgent_ = urgent_ || ends;
+    idle_ = false;
     if (queue_.empty())
       queue_.swap(events);
     else
@@ -32,18 +39,23 @@ void OutputThread::Push(std::vector<CoreEvent>& events) {
                     std::make_move_iterator(events.end()));
   }
   events.clear();
-  wake_.notify_one();
+  if (wake) wake_.notify_one();
 }
 
 void OutputThread::Run() {
   std::vector<CoreEvent> batch;
+  auto paced = std::chrono::steady_clock::now();  // no events before, but urgent ones
   for (;;) {
     {
       std::unique_lock lock(mutex_);
+      wake_.wait_until(lock, paced, [this] { return stop_ || urgent_; });
+      idle_ = queue_.empty();
       wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+      idle_ = urgent_ = false;
       if (queue_.empty()) return;
       batch.swap(queue_);
     }
+    paced = std::chrono::steady_clock::now() + kPace;
     for (CoreEvent& event : batch) {
       try {
         handle_(std::move(event));

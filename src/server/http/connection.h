@@ -49,7 +49,10 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
 
  private:
   friend class Connection;
+  /// Hands bytes to the connection, on its thread. What is posted before that thread comes to it
+  /// travels together: one wake-up and one write for several frames.
   void Post(std::string bytes, bool last, int status, bool close);
+  void Deliver();
   std::string Head(int status, std::string_view content_type, const HttpFields& fields,
                    std::optional<size_t> body_bytes, bool keep_alive) const;
   /// Called by the connection: the peer is gone, or the answer is complete.
@@ -63,7 +66,14 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   std::atomic<size_t> unsent_bytes_{0};
   std::atomic<bool> stream_chunked_{false};
   std::atomic<bool> answered_{false};
+  struct Outgoing {
+    std::string bytes;
+    bool last = false, close = false;
+    int status = 0;
+  };
   std::mutex mutex_;  // of what follows
+  Outgoing outgoing_;
+  bool posted_ = false;  // Deliver is under way
   bool closed_ = false, disconnected_ = false;
   std::function<void()> on_disconnect_, on_drain_;
 };

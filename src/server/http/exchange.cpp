@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <ctime>
+#include <utility>
 
 #include "server/http/connection.h"
 
@@ -91,10 +92,28 @@ bool ExchangeImpl::writable() const {
 
 void ExchangeImpl::Post(std::string bytes, bool last, int status, bool close) {
   unsent_bytes_.fetch_add(bytes.size());
-  boost::asio::post(context_.io, [self = shared_from_this(), bytes = std::move(bytes), last, status,
-                                  close]() mutable {
-    self->connection_->Send(*self, std::move(bytes), last, status, close);
-  });
+  {
+    const std::lock_guard lock(mutex_);
+    if (outgoing_.bytes.empty())
+      outgoing_.bytes = std::move(bytes);
+    else
+      outgoing_.bytes += bytes;
+    outgoing_.last |= last;
+    outgoing_.close |= close;
+    if (outgoing_.status == 0) outgoing_.status = status;
+    if (std::exchange(posted_, true)) return;
+  }
+  boost::asio::post(context_.io, [self = shared_from_this()] { self->Deliver(); });
+}
+
+void ExchangeImpl::Deliver() {
+  Outgoing now;
+  {
+    const std::lock_guard lock(mutex_);
+    now = std::exchange(outgoing_, Outgoing());
+    posted_ = false;
+  }
+  connection_->Send(*this, std::move(now.bytes), now.last, now.status, now.close);
 }
 
 void ExchangeImpl::Watch(std::function<void()> on_disconnect, std::function<void()> on_drain) {
