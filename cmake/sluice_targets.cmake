@@ -47,7 +47,8 @@ function(sluice_test name)
   endif()
 endfunction()
 
-# sluice_bench(name SOURCES ... LINK ...): a measuring program, never a test.
+# sluice_bench(name SOURCES ... LINK ...): a measuring program, never a test. The target 'benches'
+# builds all; `make bench` runs those named *_bench.
 function(sluice_bench name)
   if(NOT SLUICE_BENCHES)
     return()
@@ -55,6 +56,10 @@ function(sluice_bench name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE sluice::options ${ARG_LINK} benchmark::benchmark)
+  if(NOT TARGET benches)
+    add_custom_target(benches)
+  endif()
+  add_dependencies(benches ${name})
 endfunction()
 
 # sluice_fuzzer(name SOURCES ... LINK ...): a libFuzzer program (preset 'fuzz', clang; the target

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 packages=(
   g++ cmake ninja-build make git pkg-config curl ca-certificates python3 python3-venv
   libboost1.81-dev libboost-json1.81-dev libcli11-dev libspdlog-dev libfmt-dev
-  prometheus-cpp-dev libutf8proc-dev libre2-dev libgtest-dev libgmock-dev
+  prometheus-cpp-dev libutf8proc-dev libre2-dev libgtest-dev libgmock-dev libbenchmark-dev
   clang libclang-rt-14-dev clang-format clang-tidy
 )
 
