@@ -32,4 +32,5 @@ set(SLUICE_ISA_avx2 -mavx2 -mfma -mf16c)
 # GCC 12's AVX-512 intrinsics start from registers that are undefined on purpose (GCC bug 105593).
 set(SLUICE_ISA_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd
   -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
+set(SLUICE_ISA_avx512_vbmi ${SLUICE_ISA_avx512} -mavx512vbmi)
 set(SLUICE_ISA_amx ${SLUICE_ISA_avx512} -mamx-tile -mamx-bf16)

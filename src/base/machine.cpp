@@ -40,6 +40,7 @@ Machine Detect() {
   constexpr unsigned kAvx512Bits = (1u << 16) | (1u << 17) | (1u << 28) | (1u << 30) | (1u << 31);
   if ((ebx & kAvx512Bits) == kAvx512Bits && (xcr0 & kXcr0Avx512) == kXcr0Avx512) {
     machine.features |= kAvx512;
+    if (ecx & (1u << 1)) machine.features |= kAvx512Vbmi;
     if (ecx & (1u << 11)) machine.features |= kAvx512Vnni;
     if (edx & (1u << 23)) machine.features |= kAvx512Fp16;
     const bool tile = edx & (1u << 24), bf16 = edx & (1u << 22), int8 = edx & (1u << 25);
@@ -102,6 +103,7 @@ Result<Machine> LimitedMachine(std::string_view isa) {
 std::string DescribeFeatures(const Machine& machine) {
   std::string out = "avx2";
   if (machine.Has(kAvx512)) out += "+avx512";
+  if (machine.Has(kAvx512Vbmi)) out += "+vbmi";
   if (machine.Has(kAvx512Vnni)) out += "+vnni";
   if (machine.Has(kAvx512Fp16)) out += "+fp16";
   if (machine.Has(kAmxBf16)) out += "+amx_bf16";

@@ -20,6 +20,7 @@ enum Feature : uint32_t {
   kAvx512Fp16 = 1u << 3,
   kAmxBf16 = 1u << 4,  // tile + bf16, and the kernel has granted tile state
   kAmxInt8 = 1u << 5,
+  kAvx512Vbmi = 1u << 6,
 };
 
 /// A set of features and its name.

@@ -21,11 +21,12 @@ void LinearBy(const LinearArgs& args, Exec& exec) {
 
 // clang-format off
 constexpr Variant<LinearArgs> kLinearVariants[] = {
-    // name        needs      run
-    {"amx",        kAmxBf16,  LinearBy<0>},  // bfloat16 inputs only
-    {"avx512",     kAvx512,   LinearBy<1>},
-    {"avx2",       kAvx2,     LinearBy<2>},
-    {"reference",  kAnything, LinearReference},
+    // name         needs                  run
+    {"amx",         kAmxBf16,              LinearBy<0>},  // bfloat16 inputs only
+    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, LinearBy<1>},
+    {"avx512",      kAvx512,               LinearBy<2>},
+    {"avx2",        kAvx2,                 LinearBy<3>},
+    {"reference",   kAnything,             LinearReference},
 };
 // clang-format on
 

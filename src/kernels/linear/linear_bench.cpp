@@ -1,6 +1,8 @@
-// linear_bench [lanes [variant [least rows]]]: products beside the machine's ceilings. A run of a
+// linear_bench [lanes [variant [least rows [format]]]]: products beside the machine's ceilings, of
+// weights in bf16, fp8 (a scale per channel), fp8-block (128 x 128) or all of them. A run of a
 // product and a run of its ceiling alternate; printed are medians, and the median of the paired
-// shares.
+// shares: of the FMA peak and of the read bandwidth of the stored bytes. The floor of a product is
+// the larger of flop / peak and bytes / bandwidth.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -8,6 +10,7 @@
 
 #include "base/random.h"
 #include "bench/machine_ceilings.h"
+#include "formats/fp8/quantize.h"
 #include "kernels/linear/linear.h"
 
 namespace sluice {
@@ -36,23 +39,47 @@ constexpr Size kSizes[] = {
 };
 // clang-format on
 
+struct Format {
+  const char* name;
+  WeightLayout layout;
+};
+
+// clang-format off
+constexpr Format kFormats[] = {
+    {"bf16",      {}},
+    {"fp8",       {WeightFormat::kFp8E4M3, 0}},
+    {"fp8-block", {WeightFormat::kFp8E4M3, 128}},
+};
+// clang-format on
+
+PackedMatrix MakeMatrix(const Size& size, WeightLayout layout, View<const float, 2> rows) {
+  PackedMatrix weight = std::move(*PackedMatrix::Allocate(layout, size.outputs, size.inputs));
+  if (layout.format == WeightFormat::kBf16) {
+    for (int64_t o = 0; o < size.outputs; o += rows.dim(0)) weight.Pack(o, rows);
+    return weight;
+  }
+  const Fp8Quantized q = layout.scale_inputs ? QuantizeFp8Block(rows) : QuantizeFp8Channel(rows);
+  for (int64_t o = 0; o < size.outputs; o += rows.dim(0)) {
+    weight.PackCodes(o, q.Codes());
+    weight.SetScales(o, rows.dim(0), q.Scales(), q.scale_rows);
+  }
+  return weight;
+}
+
 // Enough copies of the weights that none is still in a cache when its turn comes again.
-std::vector<PackedMatrix> MakeWeights(const Size& size) {
+std::vector<PackedMatrix> MakeWeights(const Size& size, WeightLayout layout) {
   constexpr uint64_t kColdBytes = 192 << 20;
-  const uint64_t bytes = PackedMatrix::Bytes(size.outputs, size.inputs);
+  const uint64_t bytes = PackedMatrix::Bytes(layout, size.outputs, size.inputs);
   std::vector<PackedMatrix> weights;
   SplitMix64 random(1);
-  std::vector<float> row(size.inputs);
-  for (float& x : row) x = random.Normal();
-  for (uint64_t done = 0; done < kColdBytes || weights.size() < 2; done += bytes) {
-    weights.push_back(std::move(*PackedMatrix::Allocate(size.outputs, size.inputs)));
-    for (int64_t o = 0; o < size.outputs; ++o)
-      weights.back().Pack(o, View<const float, 2>(row.data(), {1, size.inputs}));
-  }
+  std::vector<float> rows(128 * size.inputs);
+  for (float& x : rows) x = random.Normal();
+  for (uint64_t done = 0; done < kColdBytes || weights.size() < 2; done += bytes)
+    weights.push_back(MakeMatrix(size, layout, {rows.data(), {128, size.inputs}}));
   return weights;
 }
 
-void Measure(const Variant<LinearArgs>& variant, const Size& size,
+void Measure(const Variant<LinearArgs>& variant, const char* format, const Size& size,
              const std::vector<PackedMatrix>& weights, const bench::ReadBandwidth& bandwidth,
              Exec& exec) {
   std::vector<float> x(size.rows * size.inputs, 0.5f), y(size.rows * size.outputs);
@@ -81,9 +108,10 @@ void Measure(const Variant<LinearArgs>& variant, const Size& size,
   }
   const double s = bench::Median(seconds);
   std::printf(
-      "%-8s %5ld x %5ld x %5ld %9.3f ms %7.1f GFLOP/s %5.1f %% of %6.1f %7.2f GB/s %5.1f %% of "
+      "%-11s %-9s %5ld x %5ld x %5ld %9.3f ms %7.1f GFLOP/s %5.1f %% of %6.1f %7.2f GB/s %5.1f %% "
+      "of "
       "%5.1f\n",
-      variant.name, size.rows, size.outputs, size.inputs, s * 1e3, flop / s * 1e-9,
+      variant.name, format, size.rows, size.outputs, size.inputs, s * 1e3, flop / s * 1e-9,
       100 * bench::Median(flop_shares), bench::Median(flops) * 1e-9, bytes / s * 1e-9,
       100 * bench::Median(read_shares), bench::Median(reads) * 1e-9);
   std::fflush(stdout);
@@ -97,19 +125,23 @@ int main(int argc, char** argv) {
   const int lanes = argc > 1 ? std::max(1, std::atoi(argv[1])) : UsableCores();
   const std::string only = argc > 2 ? argv[2] : "";
   const int64_t rows_min = argc > 3 ? std::atoll(argv[3]) : 0;
+  const std::string only_format = argc > 4 ? argv[4] : "";
   Team::PinCaller();
   Team team(lanes, true);
   Arena scratch(std::move(*Buffer::Allocate(1 << 20, "bench scratch")));
   Exec exec{team, ThisMachine(), scratch};
   bench::ReadBandwidth bandwidth;
-  std::printf("%s, %d lanes, %s\nvariant   rows  outputs  inputs\n", ProcessorName().c_str(), lanes,
-              DescribeFeatures(ThisMachine()).c_str());
+  std::printf("%s, %d lanes, %s\nvariant     format     rows  outputs  inputs\n",
+              ProcessorName().c_str(), lanes, DescribeFeatures(ThisMachine()).c_str());
   for (const Size& size : kSizes) {
     if (size.rows < rows_min) continue;
-    const auto weights = MakeWeights(size);
-    for (const auto& variant : LinearVariants())
-      if (ThisMachine().Has(variant.needs) && variant.needs != kAnything &&
-          (only.empty() || only == variant.name))
-        Measure(variant, size, weights, bandwidth, exec);
+    for (const Format& format : kFormats) {
+      if (!only_format.empty() && only_format != format.name) continue;
+      const auto weights = MakeWeights(size, format.layout);
+      for (const auto& variant : LinearVariants())
+        if (ThisMachine().Has(variant.needs) && variant.needs != kAnything &&
+            (only.empty() || only == variant.name))
+          Measure(variant, format.name, size, weights, bandwidth, exec);
+    }
   }
 }

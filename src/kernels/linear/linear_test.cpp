@@ -186,6 +186,8 @@ TEST(Linear, SumsFp8InTheSameOrderOnEveryFmaKernel) {
 TEST(Linear, UsesBfloat16ProductsOnlyWhereTheInputsAreBfloat16) {
   EXPECT_EQ(SelectPanelKernel(Machine{kAvx2}, true).name, std::string_view("avx2"));
   EXPECT_EQ(SelectPanelKernel(Machine{kAvx2 | kAvx512}, true).name, std::string_view("avx512"));
+  EXPECT_EQ(SelectPanelKernel(Machine{kAvx2 | kAvx512 | kAvx512Vbmi}, true).name,
+            std::string_view("avx512_vbmi"));
   const Machine amx{kAvx2 | kAvx512 | kAmxBf16};
   EXPECT_EQ(SelectPanelKernel(amx, true).name, std::string_view("amx"));
   EXPECT_EQ(SelectPanelKernel(amx, false).name, std::string_view("avx512"));

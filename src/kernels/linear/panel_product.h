@@ -64,6 +64,7 @@ void PanelProductAmx(const PanelProduct& product);
 // fp8 weights.
 void PanelProductFp8Avx2(const PanelProduct& product);
 void PanelProductFp8Avx512(const PanelProduct& product);
+void PanelProductFp8Avx512Vbmi(const PanelProduct& product);
 void PanelProductFp8Amx(const PanelProduct& product);
 
 }  // namespace sluice

@@ -1,5 +1,6 @@
-// moe_bench [lanes [kernel]]: a mixture layer beside the machine's ceilings. A run of the layer and
-// of its ceilings alternate; printed are medians, and the median of the paired shares of the
+// moe_bench [lanes [isa [format]]]: a mixture layer beside the machine's ceilings, with experts in
+// bf16, fp8 (a scale per channel), fp8-block (128 x 128) or all of them. A run of the layer and of
+// its ceilings alternate; printed are medians, and the median of the paired shares of the
 // roofline max(bytes of active experts / read bandwidth, operations / FMA peak).
 #include <algorithm>
 #include <cstdio>
@@ -11,6 +12,7 @@
 
 #include "base/random.h"
 #include "bench/machine_ceilings.h"
+#include "formats/fp8/quantize.h"
 #include "kernels/moe/moe.h"
 #include "kernels/moe/route.h"
 
@@ -33,21 +35,49 @@ constexpr Layer kLayers[] = {
 // clang-format on
 constexpr int64_t kTokens[] = {1, 4, 8, 32, 512, 2048};
 
-std::vector<ExpertWeights> MakeExperts(const Layer& layer, int64_t count, int64_t intermediate,
-                                       SplitMix64& random) {
-  auto experts = std::move(*ExpertWeights::AllocateLayer(count, layer.hidden, intermediate));
+struct Format {
+  const char* name;
+  WeightLayout layout;
+};
+
+// clang-format off
+constexpr Format kFormats[] = {
+    {"bf16",      {}},
+    {"fp8",       {WeightFormat::kFp8E4M3, 0}},
+    {"fp8-block", {WeightFormat::kFp8E4M3, 128}},
+};
+// clang-format on
+
+std::vector<ExpertWeights> MakeExperts(const Layer& layer, WeightLayout layout, int64_t count,
+                                       int64_t intermediate, SplitMix64& random) {
+  auto experts =
+      std::move(*ExpertWeights::AllocateLayer(layout, count, layer.hidden, intermediate));
   std::vector<float> values(layer.hidden * intermediate);
   for (float& x : values) x = static_cast<float>(random.Uniform() - 0.5) * 0.1f;
+  const View<const float, 2> in(values.data(), {intermediate, layer.hidden});
+  const View<const float, 2> out(values.data(), {layer.hidden, intermediate});
+  const auto quantize = layout.scale_inputs ? QuantizeFp8Block : QuantizeFp8Channel;
+  const Fp8Quantized in_codes = quantize(in), out_codes = quantize(out);
   for (ExpertWeights& expert : experts) {
-    expert.PackGate(View<const float, 2>(values.data(), {intermediate, layer.hidden}));
-    expert.PackUp(View<const float, 2>(values.data(), {intermediate, layer.hidden}));
-    expert.PackDown(View<const float, 2>(values.data(), {layer.hidden, intermediate}));
+    if (layout.format == WeightFormat::kBf16) {
+      expert.PackGate(in);
+      expert.PackUp(in);
+      expert.PackDown(out);
+      continue;
+    }
+    expert.PackGateCodes(in_codes.Codes());
+    expert.SetGateScales(in_codes.Scales(), in_codes.scale_rows);
+    expert.PackUpCodes(in_codes.Codes());
+    expert.SetUpScales(in_codes.Scales(), in_codes.scale_rows);
+    expert.PackDownCodes(out_codes.Codes());
+    expert.SetDownScales(out_codes.Scales(), out_codes.scale_rows);
   }
   return experts;
 }
 
-void Measure(const Layer& layer, int64_t tokens, const std::vector<ExpertWeights>& experts,
-             const ExpertWeights* shared, const bench::ReadBandwidth& bandwidth, Exec& exec) {
+void Measure(const Layer& layer, const char* format, int64_t tokens,
+             const std::vector<ExpertWeights>& experts, const ExpertWeights* shared,
+             const bench::ReadBandwidth& bandwidth, Exec& exec) {
   SplitMix64 random(tokens);
   std::vector<float> x(tokens * layer.hidden), y(x.size()), weights(tokens * layer.top_k, 0.125f);
   for (float& v : x) v = RoundToBf16(static_cast<float>(random.Uniform() - 0.5));
@@ -69,7 +99,8 @@ void Measure(const Layer& layer, int64_t tokens, const std::vector<ExpertWeights
         while (std::count(&ids[t * layer.top_k], &id, id) > 0);
         active.insert(id);
       }
-    bytes = 2 * (static_cast<double>(active.size()) * expert_weights + shared_weights);
+    bytes =
+        static_cast<double>(active.size()) * experts[0].bytes() + (shared ? shared->bytes() : 0);
     flops.push_back(bench::FmaFlops(lanes, run));
     reads.push_back(bandwidth.Measure(lanes, run));
     const double begin = bench::Now(lanes);
@@ -86,9 +117,10 @@ void Measure(const Layer& layer, int64_t tokens, const std::vector<ExpertWeights
     shares.push_back(std::max(bytes / reads.back(), flop / flops.back()) / seconds.back());
   }
   const double s = bench::Median(seconds);
-  std::printf("%-14s %5ld tokens %9.3f ms %7.1f GFLOP/s of %6.1f %7.2f GB/s of %5.1f: %5.1f %%\n",
-              layer.name, tokens, s * 1e3, flop / s * 1e-9, bench::Median(flops) * 1e-9,
-              bytes / s * 1e-9, bench::Median(reads) * 1e-9, 100 * bench::Median(shares));
+  std::printf(
+      "%-14s %-9s %5ld tokens %9.3f ms %7.1f GFLOP/s of %6.1f %7.2f GB/s of %5.1f: %5.1f %%\n",
+      layer.name, format, tokens, s * 1e3, flop / s * 1e-9, bench::Median(flops) * 1e-9,
+      bytes / s * 1e-9, bench::Median(reads) * 1e-9, 100 * bench::Median(shares));
   std::fflush(stdout);
 }
 
@@ -131,22 +163,27 @@ int main(int argc, char** argv) {
   }
   Team::PinCaller();
   Team team(lanes, true);
+  const std::string only_format = argc > 3 ? argv[3] : "";
   bench::ReadBandwidth bandwidth;
   std::printf("%s, %d lanes, %s\n", ProcessorName().c_str(), lanes,
               DescribeFeatures(*machine).c_str());
-  for (const Layer& layer : kLayers) {
-    SplitMix64 random(1);
-    const auto experts = MakeExperts(layer, layer.experts, layer.intermediate, random);
-    const auto shared =
-        layer.shared ? MakeExperts(layer, 1, layer.shared, random) : std::vector<ExpertWeights>();
-    for (const int64_t tokens : kTokens) {
-      Arena scratch(std::move(*Buffer::Allocate(
-          MoeScratchBytes(tokens, layer.top_k, layer.hidden,
-                          std::max(layer.intermediate, layer.shared), layer.experts),
-          "bench scratch")));
-      Exec exec{team, *machine, scratch};
-      Measure(layer, tokens, experts, shared.empty() ? nullptr : shared.data(), bandwidth, exec);
-      MeasureRoute(layer, tokens, exec);
+  for (const Layer& layer : kLayers)
+    for (const Format& format : kFormats) {
+      if (!only_format.empty() && only_format != format.name) continue;
+      SplitMix64 random(1);
+      const auto experts =
+          MakeExperts(layer, format.layout, layer.experts, layer.intermediate, random);
+      const auto shared = layer.shared ? MakeExperts(layer, format.layout, 1, layer.shared, random)
+                                       : std::vector<ExpertWeights>();
+      for (const int64_t tokens : kTokens) {
+        Arena scratch(std::move(*Buffer::Allocate(
+            MoeScratchBytes(tokens, layer.top_k, layer.hidden,
+                            std::max(layer.intermediate, layer.shared), layer.experts),
+            "bench scratch")));
+        Exec exec{team, *machine, scratch};
+        Measure(layer, format.name, tokens, experts, shared.empty() ? nullptr : shared.data(),
+                bandwidth, exec);
+        if (format.layout == WeightLayout()) MeasureRoute(layer, tokens, exec);
+      }
     }
-  }
 }

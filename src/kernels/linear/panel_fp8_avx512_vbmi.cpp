@@ -1,0 +1,32 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/linear/panel_product.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx512.inc"
+
+#include "kernels/linear/pairs_avx512.inc"
+
+#include "kernels/linear/weights.inc"
+
+#include "kernels/linear/fp8_vbmi.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/blocks_avx512.inc"
+
+#include "kernels/linear/panel_fma.inc"
+
+}  // namespace
+
+void PanelProductFp8Avx512Vbmi(const PanelProduct& product) {
+  RunPanelProduct<FmaKernel<Fp8Weights>>(product);
+}
+
+}  // namespace sluice
