@@ -149,21 +149,15 @@ TEST(BailingHybrid, ReportsAllLiesAtOnce) {
 }
 
 TEST(BailingHybrid, LargestAllowedSizesAreRefusedForMemoryNotComputedWrongly) {
-  ModelLoadOptions options;
-  options.model_path = kCheckpoint;
-  options.load_format = "dummy";
-  options.show_progress = false;
-  options.config_overrides = R"({"hidden_size": 1048576, "vocab_size": 16777216,
-      "num_hidden_layers": 64, "layers_block_type": null, "num_attention_heads": 4096,
-      "num_key_value_heads": 4096, "head_dim": 4096, "kv_lora_rank": 1048576,
-      "q_lora_rank": 1048576, "qk_nope_head_dim": 4096, "qk_rope_head_dim": 4096,
-      "v_head_dim": 4096, "intermediate_size": 1048576, "moe_intermediate_size": 1048576,
-      "moe_shared_expert_intermediate_size": 1048576, "num_experts": 64})";
-  Team team(1);
-  const auto model = LoadModel(options, team);
-  ASSERT_FALSE(model.ok());
-  EXPECT_EQ(model.status().code(), Code::kOutOfMemory) << model.status().message();
-  EXPECT_THAT(model.status().message(), HasSubstr("the weights need"));
+  const Status status = DummyRefusal(kCheckpoint, R"({"hidden_size": 1048576,
+      "vocab_size": 16777216, "num_hidden_layers": 64, "layers_block_type": null,
+      "num_attention_heads": 4096, "num_key_value_heads": 4096, "head_dim": 4096,
+      "kv_lora_rank": 1048576, "q_lora_rank": 1048576, "qk_nope_head_dim": 4096,
+      "qk_rope_head_dim": 4096, "v_head_dim": 4096, "intermediate_size": 1048576,
+      "moe_intermediate_size": 1048576, "moe_shared_expert_intermediate_size": 1048576,
+      "num_experts": 64})");
+  EXPECT_EQ(status.code(), Code::kOutOfMemory) << status.message();
+  EXPECT_THAT(status.message(), HasSubstr("the weights need"));
 }
 
 TEST(BailingHybrid, HeadDimIs128UnlessTheFileSaysNull) {

@@ -47,6 +47,17 @@ inline std::string LoadRefusal(const std::string& model, std::string overrides) 
   return loaded.ok() ? std::string() : loaded.status().message();
 }
 
+/// What loading random weights says of sizes that no machine holds.
+inline Status DummyRefusal(const std::string& model, std::string overrides) {
+  ModelLoadOptions options;
+  options.model_path = model;
+  options.load_format = "dummy";
+  options.config_overrides = std::move(overrides);
+  options.show_progress = false;
+  Team team(1);
+  return LoadModel(options, team).status();
+}
+
 /// A config.json of these fields, read by a family; the arithmetic is bfloat16.
 template <class Config>
 Result<Config> ReadFields(const std::string& fields) {

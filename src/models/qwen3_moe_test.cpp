@@ -38,6 +38,15 @@ const Lie kLies[] = {
 
 TEST(Qwen3Moe, RefusesWhatConfigJsonLiesAboutByField) { ExpectRefused(kCheckpoint, kLies); }
 
+TEST(Qwen3Moe, LargestAllowedSizesAreRefusedForMemoryNotComputedWrongly) {
+  const Status status = DummyRefusal(kCheckpoint, R"({"hidden_size": 1048576,
+      "vocab_size": 16777216, "num_hidden_layers": 64, "num_attention_heads": 4096,
+      "num_key_value_heads": 4096, "head_dim": 4096, "intermediate_size": 1048576,
+      "moe_intermediate_size": 1048576, "num_experts": 64, "attention_bias": true})");
+  EXPECT_EQ(status.code(), Code::kOutOfMemory) << status.message();
+  EXPECT_THAT(status.message(), HasSubstr("the weights need"));
+}
+
 TEST(Qwen3Moe, AbsentKeysHaveTheirPublishedDefaults) {
   const auto c = ReadConfig("");
   ASSERT_TRUE(c.ok()) << c.status().message();

@@ -44,6 +44,10 @@ TEST(RopeFrequencies, MatchPublishedNumbers) {
   EXPECT_FLOAT_EQ(stretched.inverse[21], plain.inverse[21] / 2);  // high = 21: stretched whole
   EXPECT_LT(stretched.inverse[17], plain.inverse[17]);
   EXPECT_GT(stretched.inverse[17], plain.inverse[17] / 2);
+
+  YarnParams stated = yarn;
+  stated.attention_factor = 1.5;
+  EXPECT_EQ(MakeRopeFrequencies(64, 6e6, &stated).magnitude, 1.5f);
 }
 
 TEST(FillRopeTable, KeepsFullPhasePrecisionAtLongPositions) {
