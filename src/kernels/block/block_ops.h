@@ -1,6 +1,7 @@
 // Small matrix products and the softmax step that the attention kernels are made of, each with one
 // fixed order of summation per output element. One table of functions an instruction set; the
-// drivers (gla/block_form.cpp, mla/pages.cpp, gqa/pages.cpp) hold everything that is not arithmetic.
+// drivers (gla/block_form.cpp, mla/pages.cpp, gqa/pages.cpp) hold everything that is not
+// arithmetic.
 //
 // This header is included by files compiled for AVX-512: it must hold no inline functions.
 #pragma once
@@ -24,6 +25,8 @@ struct BlockProduct {
   const float* row_scale;  // [rows]; nullptr: C is written without being read
   bool add_last = false;   // the sum over d first, row_scale * C added to it at the end: C is
                            // rounded once, not `depth` times; such a product cannot be continued
+  const void* fetch = nullptr;  // pair_product: memory as large as B, fetched into the second cache
+                                // at the pace at which B is read
 };
 
 /// C[i, j] = sum_d A[i, d] * B[j, d]: both rows contiguous. Lane l of the vector sums the products
@@ -49,8 +52,8 @@ struct BlockOps {
   void (*dots)(const BlockDots&);
   /// One page of an online softmax: with x[t] = scale * s[t], or cap * tanh(scale * s[t]) where cap
   /// > 0, and new_top = max(*top, max x), s[t] becomes exp(x[t] - new_top) for t < count <= 64 and
-  /// 0 for t in [count, 64). Returns the factor exp(*top - new_top) that what was summed before must
-  /// be multiplied by, having done so with *sum. *top starts as -infinity and *sum as 0. The
+  /// 0 for t in [count, 64). Returns the factor exp(*top - new_top) that what was summed before
+  /// must be multiplied by, having done so with *sum. *top starts as -infinity and *sum as 0. The
   /// exponential and the tangent are within 2 ulp, the exponential 0 below exp(-87.3).
   float (*softmax_page)(float* s, int64_t count, float scale, float cap, float* top, float* sum);
   /// x[i] = round(x[i] / divisor), or unrounded.

@@ -84,8 +84,12 @@ TEST(BlockOps, APairProductHasTheBitsOfTheProductAndIgnoresTheHalfBeyondAnOddDep
               for (int64_t j = 0; j < columns; ++j)
                 pairs[d / 2 * b_depth + 2 * j + d % 2] = ToBf16(b[d * columns + j]);
             std::vector<float> c = Normals(rows * columns, 4), expected = c;
-            BlockProduct p = {rows, columns, depth, a.data(), depth, 1, b.data(), false, columns,
-                              expected.data(), columns, scaled ? scale.data() : nullptr};
+            BlockProduct p = {rows,     columns,
+                              depth,    a.data(),
+                              depth,    1,
+                              b.data(), false,
+                              columns,  expected.data(),
+                              columns,  scaled ? scale.data() : nullptr};
             ops->product(p);
             p.b = pairs.data();
             p.b_depth = b_depth;

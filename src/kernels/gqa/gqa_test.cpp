@@ -239,9 +239,8 @@ TEST(Gqa, LongContextsMatchTheReference) {
 
 TEST(Gqa, ChunkingBatchAndLanesChangeNoBit) {
   const std::vector<int64_t> lengths = {600, 1, 0, 130, 66, 513};
-  for (const Config& config :
-       {Config{{6, 2, 40}}, Config{{4, 1, 24}, Rounding::kNone, 4.0f, 100},
-        Config{{3, 3, 16}, Rounding::kNone}, Config{{8, 1, 16}}})
+  for (const Config& config : {Config{{6, 2, 40}}, Config{{4, 1, 24}, Rounding::kNone, 4.0f, 100},
+                               Config{{3, 3, 16}, Rounding::kNone}, Config{{8, 1, 16}}})
     for (const auto& variant : FastVariants()) {  // the reference goes row by row by construction
       Team one(1);
       Layer layer(config, 40, 1);
@@ -378,7 +377,8 @@ TEST(GqaStore, WritesEachElementWhereTheLayoutSaysAndNothingElse) {
       for (int64_t h = 0; h < shape.kv_heads; ++h)
         for (int64_t d = 0; d < shape.head_dim; ++d)
           for (bool is_value : {false, true}) {
-            const int64_t t = (begin + r) % 64, from = (r * shape.kv_heads + h) * shape.head_dim + d;
+            const int64_t t = (begin + r) % 64,
+                          from = (r * shape.kv_heads + h) * shape.head_dim + d;
             const int64_t index =
                 is_value ? ValueIndex(dtype, t, d, shape.head_dim) : KeyIndex(dtype, t, d);
             std::byte* to = expected.data() + pages[(begin + r) / 64] * page_bytes +

@@ -36,7 +36,7 @@ struct Sizes {
         item_rows(block_rows * group),
         partial_rows(lanes > 1 ? std::max(kPartialRows, item_rows) * lanes : 0) {}
 
-  int64_t group;         // query heads of a kv head
+  int64_t group;  // query heads of a kv head
   int64_t head_dim;
   int64_t block_rows;    // rows of a sequence in a block, at most
   int64_t item_rows;     // the same times the heads of a group
@@ -139,9 +139,7 @@ class Step {
                          Cost(blocks_[i]) > share / 4;
   }
 
-  LaneScratch Scratch(int lane) const {
-    return LaneScratch(sizes_, lanes_ + lane * lane_floats_);
-  }
+  LaneScratch Scratch(int lane) const { return LaneScratch(sizes_, lanes_ + lane * lane_floats_); }
 
   // ---- blocks that a lane takes whole ----
 
@@ -238,6 +236,11 @@ class Step {
     return std::max<int64_t>(0, begin - b.position);
   }
 
+  const std::byte* Keys(const Block& b, int64_t page, int64_t kv_head) const {
+    return args_.cache.base + b.pages[page] * args_.cache.page_stride +
+           kv_head * 2 * HeadKeysBytes(args_.cache.dtype, head_dim_);
+  }
+
   void AttendSpan(const Block& b, int64_t kv_head, int64_t span, const LaneScratch& scratch,
                   const Partial& partial) const {
     std::fill_n(partial.top, group_ * b.rows, kNoScore);
@@ -245,11 +248,13 @@ class Step {
     const int64_t begin = span * kSpanPages;
     const int64_t end = std::min(begin + kSpanPages, PageCount(b.length()));
     for (int64_t page = begin; page < end; ++page) {
-      const std::byte* keys = args_.cache.base + b.pages[page] * args_.cache.page_stride +
-                              kv_head * 2 * HeadKeysBytes(args_.cache.dtype, head_dim_);
+      const std::byte* keys = Keys(b, page, kv_head);
+      const std::byte* next =
+          page + 1 < PageCount(b.length()) ? Keys(b, page + 1, kv_head) : nullptr;
       const int64_t first = FirstRow(b, page * kKvPageTokens);
       const auto strip = [&](int64_t g, int64_t r, int64_t count, bool of_rows) {
-        AttendPage(b, {g, r, count, of_rows}, page, page == begin, keys, scratch, partial);
+        AttendPage(b, {g, r, count, of_rows}, page, page == begin, keys,
+                   g == 0 && r == first ? next : nullptr, scratch, partial);
       };
       // Strips of one head's rows, or of one row's heads where those are more.
       if (b.rows >= group_)
@@ -270,7 +275,7 @@ class Step {
   };
 
   void AttendPage(const Block& b, const Strip& strip, int64_t page, bool first_of_span,
-                  const std::byte* keys, const LaneScratch& scratch,
+                  const std::byte* keys, const std::byte* next, const LaneScratch& scratch,
                   const Partial& partial) const {
     const bool pairs = args_.cache.dtype == DType::kBf16;
     const int64_t begin = strip.g * b.rows + strip.r, step = strip.of_rows ? 1 : b.rows;
@@ -279,9 +284,9 @@ class Step {
     const int64_t seen = b.position + strip.r + 1 - page * kKvPageTokens;
     const int64_t growth = strip.of_rows ? 1 : 0;
     const int64_t tokens = std::min(kKvPageTokens, seen + growth * (strip.count - 1));
-    product_({strip.count, tokens, head_dim_, scratch.queries + begin * head_dim_,
-              step * head_dim_, 1, keys, false, (pairs ? 2 : 1) * kKvPageTokens, scratch.scores,
-              kKvPageTokens, nullptr});
+    product_({strip.count, tokens, head_dim_, scratch.queries + begin * head_dim_, step * head_dim_,
+              1, keys, false, (pairs ? 2 : 1) * kKvPageTokens, scratch.scores, kKvPageTokens,
+              nullptr, false, next ? keys + HeadKeysBytes(args_.cache.dtype, head_dim_) : nullptr});
     for (int64_t i = 0; i < strip.count; ++i) {
       const float temperature = scratch.temperatures[strip.r + growth * i];
       const bool cap = args_.softcap > 0;
@@ -302,7 +307,9 @@ class Step {
                            (pairs ? 2 : 1) * head_dim_,
                            partial.sums + begin * head_dim_,
                            step * head_dim_,
-                           first_of_span ? nullptr : scratch.factors};
+                           first_of_span ? nullptr : scratch.factors,
+                           false,
+                           next};
     values.depth = std::min(kKvPageTokens, seen);
     if (strip.of_rows) {
       const int64_t diagonal = std::clamp<int64_t>(kKvPageTokens - seen, 0, strip.count);
@@ -365,7 +372,8 @@ class Step {
       float ignored = 0;
       const float factor = ops_.softmax_page(weight, 1, 1, 0, top_ + total, &ignored);
       sum_[total] = sum_[total] * factor + partial.sum[at] * weight[0];
-      ops_.product({1, head_dim_, 1, weight, 1, 1, sums, false, head_dim_, out, head_dim_, &factor});
+      ops_.product(
+          {1, head_dim_, 1, weight, 1, 1, sums, false, head_dim_, out, head_dim_, &factor});
     }
   }
 
@@ -373,8 +381,7 @@ class Step {
     const int64_t head = kv_head * group_ + g;
     for (int64_t r = 0; r < b.rows; ++r)
       ops_.divide(&args_.out(b.row + r, head, 0), head_dim_,
-                  sum_[(b.row + r) * args_.shape.heads + head],
-                  args_.rounding == Rounding::kBf16);
+                  sum_[(b.row + r) * args_.shape.heads + head], args_.rounding == Rounding::kBf16);
   }
 
   const GqaArgs& args_;

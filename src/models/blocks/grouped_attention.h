@@ -15,11 +15,11 @@ namespace sluice {
 struct GroupedAttentionConfig {
   int64_t hidden;
   GqaShape shape;
-  float scale;                     // of the softmax
-  float softcap = 0;               // of the scores; 0: none
-  int64_t temperature_length = 0;  // as in GqaArgs; 0: none
-  bool qk_norm;                    // RMSNorm of each query and key head, before rope
-  float eps;                       // of these norms
+  float scale;                                // of the softmax
+  float softcap = 0;                          // of the scores; 0: none
+  int64_t temperature_length = 0;             // as in GqaArgs; 0: none
+  bool qk_norm;                               // RMSNorm of each query and key head, before rope
+  float eps;                                  // of these norms
   bool qkv_bias = false, dense_bias = false;  // required in the file
   Rounding rounding;
 
