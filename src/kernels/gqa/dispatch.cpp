@@ -4,16 +4,21 @@
 namespace sluice {
 namespace {
 
+// Whole pages on AMX tiles where their inputs are bfloat16s; the rest in fp32.
+void GqaAmx(const GqaArgs& args, Exec& exec) {
+  GqaOverPages(args, exec, kBlockOpsAvx512, SuitsTiles(args) ? &kTileOpsAmx : nullptr);
+}
 void GqaAvx512(const GqaArgs& args, Exec& exec) { GqaOverPages(args, exec, kBlockOpsAvx512); }
 void GqaAvx2(const GqaArgs& args, Exec& exec) { GqaOverPages(args, exec, kBlockOpsAvx2); }
 
 // clang-format off
 // Best first; the last row suits every machine.
 const Variant<GqaArgs> kGqaVariants[] = {
-    // name       needs      run
-    {"avx512",    kAvx512,   GqaAvx512},
-    {"avx2",      kAvx2,     GqaAvx2},
-    {"reference", kAnything, GqaReference},
+    // name       needs               run
+    {"amx",       kAmxBf16 | kAvx512, GqaAmx},
+    {"avx512",    kAvx512,            GqaAvx512},
+    {"avx2",      kAvx2,              GqaAvx2},
+    {"reference", kAnything,          GqaReference},
 };
 // clang-format on
 

@@ -28,8 +28,9 @@ struct Config {
   Rounding rounding = Rounding::kBf16;
   float softcap = 0;
   int64_t temperature_length = 0;
+  bool narrow_inputs = rounding == Rounding::kBf16;  // bfloat16 queries and pages
 
-  DType dtype() const { return rounding == Rounding::kBf16 ? DType::kBf16 : DType::kF32; }
+  DType dtype() const { return narrow_inputs ? DType::kBf16 : DType::kF32; }
   int64_t q_width() const { return shape.heads * shape.head_dim; }
   int64_t kv_width() const { return shape.kv_heads * shape.head_dim; }
 };
@@ -75,7 +76,7 @@ struct Request {
       std::vector<float> x(length * width);
       for (float& value : x) {
         value = size * random.Normal();
-        if (c.rounding == Rounding::kBf16) value = RoundToBf16(value);
+        if (c.narrow_inputs) value = RoundToBf16(value);
       }
       return x;
     };
@@ -92,9 +93,14 @@ struct Request {
 
 const Variant<GqaArgs> kReference = {"reference", kAnything, GqaReference};
 
+// Every variant of the dispatch table that runs here, and AMX on a model of its tiles.
 std::vector<Variant<GqaArgs>> FastVariants() {
   std::vector<Variant<GqaArgs>> out = GqaVariants();
   out.pop_back();
+  out.push_back({"amx_emulated", kAvx2, [](const GqaArgs& args, Exec& exec) {
+                   GqaOverPages(args, exec, kBlockOpsAvx2,
+                                SuitsTiles(args) ? &kTileOpsEmulated : nullptr);
+                 }});
   return out;
 }
 
@@ -137,7 +143,7 @@ void Step(const Variant<GqaArgs>& variant, const Layer& layer, std::vector<Reque
                .cache = layer.cache,
                .sequences = sequences,
                .rounding = c.rounding,
-               .bf16_inputs = c.rounding == Rounding::kBf16,
+               .bf16_inputs = c.narrow_inputs,
                .out = {out.data(), {total, c.shape.heads, head_dim}}},
               exec);
   EXPECT_LE(arena.used_max(), arena.size());
@@ -175,9 +181,13 @@ double MaxError(const std::vector<float>& actual, const std::vector<float>& expe
   return difference / magnitude;
 }
 
-// Unrounded: fp32 sums and an exponential good to 2 ulp. Rounded: a value near the middle of two
-// bfloat16s may fall on the other side, a step of 2^-8.
-double Tolerance(Rounding rounding) { return rounding == Rounding::kNone ? 4e-6 : 6e-3; }
+// Unrounded: fp32 sums and an exponential good to 2 ulp; tiles take a weight as two bfloat16s, good
+// to 2^-17. Rounded: a value near the middle of two bfloat16s may fall on the other side, a step of
+// 2^-8.
+double Tolerance(const Config& config) {
+  if (config.rounding == Rounding::kBf16) return 6e-3;
+  return config.narrow_inputs ? 1e-5 : 4e-6;
+}
 
 TEST(Gqa, EveryVariantMatchesTheReferenceOnRaggedOddShapes) {
   const Config configs[] = {
@@ -195,6 +205,8 @@ TEST(Gqa, EveryVariantMatchesTheReferenceOnRaggedOddShapes) {
       {{4, 2, 32}, Rounding::kNone, 3.0f, 16},
       {{4, 2, 32}, Rounding::kNone, 0.0f, 16},
       {{8, 2, 64}, Rounding::kBf16, 30.0f, 100},
+      {{4, 2, 64}, Rounding::kNone, 5.0f, 100, true},
+      {{34, 1, 32}, Rounding::kNone, 0, 0, true},
   };
   Team team(2);
   for (const Config& config : configs) {
@@ -207,7 +219,7 @@ TEST(Gqa, EveryVariantMatchesTheReferenceOnRaggedOddShapes) {
       std::vector<Request> actual = fresh;
       Play(variant, layer, actual, 50, team);
       for (size_t i = 0; i < lengths.size(); ++i)
-        EXPECT_LE(MaxError(actual[i].out, expected[i].out), Tolerance(config.rounding))
+        EXPECT_LE(MaxError(actual[i].out, expected[i].out), Tolerance(config))
             << variant.name << " heads " << config.shape.heads << " of " << config.shape.kv_heads
             << " dim " << config.shape.head_dim << " length " << lengths[i];
     }
@@ -218,7 +230,8 @@ TEST(Gqa, EveryVariantMatchesTheReferenceOnRaggedOddShapes) {
 TEST(Gqa, LongContextsMatchTheReference) {
   Team team(2);
   for (const Config& config :
-       {Config{{4, 2, 32}, Rounding::kNone, 5.0f, 600}, Config{{2, 1, 16}, Rounding::kNone}})
+       {Config{{4, 2, 32}, Rounding::kNone, 5.0f, 600}, Config{{2, 1, 16}, Rounding::kNone},
+        Config{{4, 2, 32}, Rounding::kNone, 0, 0, true}})
     for (int64_t length : {511, 512, 513, 2200}) {
       Layer layer(config, 40, 1);
       const std::vector<Request> fresh = MakeRequests(layer, {length});
@@ -231,7 +244,7 @@ TEST(Gqa, LongContextsMatchTheReference) {
         const auto tail = [&](const Request& r) {
           return std::vector<float>(r.out.end() - 3 * config.q_width(), r.out.end());
         };
-        EXPECT_LE(MaxError(tail(actual[0]), tail(expected[0])), Tolerance(config.rounding))
+        EXPECT_LE(MaxError(tail(actual[0]), tail(expected[0])), Tolerance(config))
             << variant.name << " length " << length;
       }
     }
@@ -239,8 +252,9 @@ TEST(Gqa, LongContextsMatchTheReference) {
 
 TEST(Gqa, ChunkingBatchAndLanesChangeNoBit) {
   const std::vector<int64_t> lengths = {600, 1, 0, 130, 66, 513};
-  for (const Config& config : {Config{{6, 2, 40}}, Config{{4, 1, 24}, Rounding::kNone, 4.0f, 100},
-                               Config{{3, 3, 16}, Rounding::kNone}, Config{{8, 1, 16}}})
+  for (const Config& config :
+       {Config{{6, 2, 40}}, Config{{4, 1, 24}, Rounding::kNone, 4.0f, 100},
+        Config{{3, 3, 16}, Rounding::kNone}, Config{{8, 1, 16}}, Config{{4, 2, 32}}})
     for (const auto& variant : FastVariants()) {  // the reference goes row by row by construction
       Team one(1);
       Layer layer(config, 40, 1);
@@ -268,8 +282,8 @@ TEST(Gqa, ChunkingBatchAndLanesChangeNoBit) {
 // One row at the end of a long context is split over the lanes, in several rounds where many heads
 // and lanes leave little room for partial results.
 TEST(Gqa, ASplitContextHasTheBitsOfAWholeOne) {
-  const int64_t length = 64 * 8 * 20 + 77;
-  for (const Config& config : {Config{{2, 1, 16}}, Config{{96, 2, 8}}})
+  const int64_t length = 64 * 8 * 6 + 77;
+  for (const Config& config : {Config{{2, 1, 16}}, Config{{96, 2, 8}}, Config{{6, 2, 32}}})
     for (const auto& variant : FastVariants()) {
       Layer layer(config, length / 64 + 1, 1);
       std::vector<Request> requests = MakeRequests(layer, {length});

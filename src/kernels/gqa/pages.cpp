@@ -13,9 +13,9 @@ constexpr float kOne = 1;
 // Pages whose sums are made apart and then combined in order: where a long context can be split
 // over the lanes. Part of the order of sums, whether it is split or not.
 constexpr int64_t kSpanPages = 8;
-// Rows (of queries, each head counted) whose scores against one page are held at a time; a multiple
-// of the products' 6.
-constexpr int64_t kStripRows = 24;
+// Rows (of queries, each head counted) whose scores against one page are held at a time: a multiple
+// of the products' 6, or two tiles.
+constexpr int64_t kStripRows = 24, kTileStripRows = 32;
 // Rows that go through the pages together: their queries and sums stay in the second cache.
 constexpr int64_t kBlockRows = 256;
 // Rows of partial results of split spans that a lane's scratch holds.
@@ -56,16 +56,22 @@ struct LaneScratch {
     partial.top = Take(s.item_rows);
     partial.sum = Take(s.item_rows);
     temperatures = Take(s.block_rows);
-    scores = Take(kStripRows * kKvPageTokens);
-    factors = Take(kStripRows);
+    scores = Take(kTileStripRows * kKvPageTokens);
+    factors = Take(kTileStripRows);
+    narrow_queries = TakeNarrow(s.item_rows * s.head_dim);
+    near = TakeNarrow(kTileStripRows * kKvPageTokens);
+    rest = TakeNarrow(kTileStripRows * kKvPageTokens);
   }
   int64_t floats() const { return used_; }
 
   float* queries;  // [group][rows of the block][head_dim], as are the sums
   Partial partial;
   float *temperatures, *scores, *factors;
+  // For tiles: the queries, and a strip's weights as the sum of two.
+  uint16_t *narrow_queries, *near, *rest;
 
  private:
+  uint16_t* TakeNarrow(int64_t count) { return reinterpret_cast<uint16_t*>(Take((count + 1) / 2)); }
   float* Take(int64_t count) {
     float* at = memory_ ? memory_ + used_ : nullptr;
     used_ += (count + 15) / 16 * 16;
@@ -92,14 +98,16 @@ struct Task {
 
 class Step {
  public:
-  Step(const GqaArgs& args, Exec& exec, const BlockOps& ops)
+  Step(const GqaArgs& args, Exec& exec, const BlockOps& ops, const TileOps* tiles)
       : args_(args),
         exec_(exec),
         ops_(ops),
+        tiles_(tiles),
         product_(args.cache.dtype == DType::kBf16 ? ops.pair_product : ops.product),
         sizes_(args.shape, args.q.dim(0), exec.team.lanes()),
         group_(sizes_.group),
-        head_dim_(args.shape.head_dim) {}
+        head_dim_(args.shape.head_dim),
+        strip_rows_(tiles ? kTileStripRows : kStripRows) {}
 
   void Run() {
     Arena::Scope scope(exec_.scratch);
@@ -226,6 +234,8 @@ class Step {
       for (int64_t r = 0; r < b.rows; ++r)
         std::copy_n(&args_.q(b.row + r, kv_head * group_ + g, 0), head_dim_,
                     scratch.queries + (g * b.rows + r) * head_dim_);
+    if (tiles_)
+      tiles_->split(scratch.queries, group_ * b.rows * head_dim_, scratch.narrow_queries, nullptr);
     for (int64_t r = 0; r < b.rows; ++r)
       scratch.temperatures[r] =
           static_cast<float>(Temperature(args_.temperature_length, b.position + r));
@@ -252,21 +262,37 @@ class Step {
       const std::byte* next =
           page + 1 < PageCount(b.length()) ? Keys(b, page + 1, kv_head) : nullptr;
       const int64_t first = FirstRow(b, page * kKvPageTokens);
+      const PageOfBlock of = {b, page * kKvPageTokens, page == begin, keys};
       const auto strip = [&](int64_t g, int64_t r, int64_t count, bool of_rows) {
-        AttendPage(b, {g, r, count, of_rows}, page, page == begin, keys,
-                   g == 0 && r == first ? next : nullptr, scratch, partial);
+        AttendPage(of, {g, r, count, of_rows}, g == 0 && r == first ? next : nullptr, scratch,
+                   partial);
       };
       // Strips of one head's rows, or of one row's heads where those are more.
-      if (b.rows >= group_)
-        for (int64_t g = 0; g < group_; ++g)
-          for (int64_t r = first; r < b.rows; r += kStripRows)
-            strip(g, r, std::min(kStripRows, b.rows - r), true);
-      else
+      if (b.rows >= group_) {
+        // Tiles take rows that see the whole page, so strips end where those begin.
+        const int64_t whole =
+            tiles_ ? std::clamp<int64_t>((page + 1) * kKvPageTokens - 1 - b.position, first, b.rows)
+                   : first;
+        for (int64_t g = 0; g < group_; ++g) {
+          for (int64_t r = first; r < whole; r += strip_rows_)
+            strip(g, r, std::min(strip_rows_, whole - r), true);
+          for (int64_t r = whole; r < b.rows; r += strip_rows_)
+            strip(g, r, std::min(strip_rows_, b.rows - r), true);
+        }
+      } else {
         for (int64_t r = first; r < b.rows; ++r)
-          for (int64_t g = 0; g < group_; g += kStripRows)
-            strip(g, r, std::min(kStripRows, group_ - g), false);
+          for (int64_t g = 0; g < group_; g += strip_rows_)
+            strip(g, r, std::min(strip_rows_, group_ - g), false);
+      }
     }
   }
+
+  struct PageOfBlock {
+    const Block& block;
+    int64_t position;  // of its first token
+    bool first_of_span;
+    const std::byte* keys;
+  };
 
   // Rows of the item (g, r), (g, r + 1), ... or (g, r), (g + 1, r), ...
   struct Strip {
@@ -274,19 +300,27 @@ class Step {
     bool of_rows;
   };
 
-  void AttendPage(const Block& b, const Strip& strip, int64_t page, bool first_of_span,
-                  const std::byte* keys, const std::byte* next, const LaneScratch& scratch,
-                  const Partial& partial) const {
-    const bool pairs = args_.cache.dtype == DType::kBf16;
+  // `next`: keys to fetch meanwhile, or nullptr.
+  void AttendPage(const PageOfBlock& page, const Strip& strip, const std::byte* next,
+                  const LaneScratch& scratch, const Partial& partial) const {
+    const Block& b = page.block;
     const int64_t begin = strip.g * b.rows + strip.r, step = strip.of_rows ? 1 : b.rows;
     // Tokens of the page that the strip's first row sees, if it were long enough; each further row
     // of a head sees one more.
-    const int64_t seen = b.position + strip.r + 1 - page * kKvPageTokens;
+    const int64_t seen = b.position + strip.r + 1 - page.position;
     const int64_t growth = strip.of_rows ? 1 : 0;
-    const int64_t tokens = std::min(kKvPageTokens, seen + growth * (strip.count - 1));
-    product_({strip.count, tokens, head_dim_, scratch.queries + begin * head_dim_, step * head_dim_,
-              1, keys, false, (pairs ? 2 : 1) * kKvPageTokens, scratch.scores, kKvPageTokens,
-              nullptr, false, next ? keys + HeadKeysBytes(args_.cache.dtype, head_dim_) : nullptr});
+    const std::byte* values = page.keys + HeadKeysBytes(args_.cache.dtype, head_dim_);
+    const bool on_tiles = tiles_ && seen >= kKvPageTokens;
+    if (on_tiles)
+      tiles_->product({strip.count, kKvPageTokens, head_dim_,
+                       scratch.narrow_queries + begin * head_dim_, nullptr, step * head_dim_,
+                       page.keys, 2 * kKvPageTokens, scratch.scores, kKvPageTokens, nullptr,
+                       next ? values : nullptr});
+    else
+      product_({strip.count, std::min(kKvPageTokens, seen + growth * (strip.count - 1)), head_dim_,
+                scratch.queries + begin * head_dim_, step * head_dim_, 1, page.keys, false,
+                PairStride(kKvPageTokens), scratch.scores, kKvPageTokens, nullptr, false,
+                next ? values : nullptr});
     for (int64_t i = 0; i < strip.count; ++i) {
       const float temperature = scratch.temperatures[strip.r + growth * i];
       const bool cap = args_.softcap > 0;
@@ -296,32 +330,53 @@ class Step {
           cap ? args_.scale / args_.softcap : args_.scale * temperature,
           cap ? args_.softcap * temperature : 0, partial.top + at, partial.sum + at);
     }
-    BlockProduct values = {strip.count,
-                           head_dim_,
-                           seen,
-                           scratch.scores,
-                           kKvPageTokens,
-                           1,
-                           keys + HeadKeysBytes(args_.cache.dtype, head_dim_),
-                           false,
-                           (pairs ? 2 : 1) * head_dim_,
-                           partial.sums + begin * head_dim_,
-                           step * head_dim_,
-                           first_of_span ? nullptr : scratch.factors,
-                           false,
-                           next};
-    values.depth = std::min(kKvPageTokens, seen);
-    if (strip.of_rows) {
-      const int64_t diagonal = std::clamp<int64_t>(kKvPageTokens - seen, 0, strip.count);
-      values.rows = diagonal;
-      DiagonalProduct(values);
-      values.depth = kKvPageTokens;
-      values.rows = strip.count - diagonal;
-      values.a += diagonal * values.a_row;
-      values.c += diagonal * values.c_row;
-      if (values.row_scale) values.row_scale += diagonal;
+    float* sums = partial.sums + begin * head_dim_;
+    const float* factors = page.first_of_span ? nullptr : scratch.factors;
+    if (on_tiles) {
+      tiles_->split(scratch.scores, strip.count * kKvPageTokens, scratch.near, scratch.rest);
+      tiles_->product({strip.count, head_dim_, kKvPageTokens, scratch.near, scratch.rest,
+                       kKvPageTokens, values, 2 * head_dim_, sums, step * head_dim_, factors,
+                       next});
+      return;
     }
-    if (values.rows > 0) product_(values);
+    BlockProduct sum = {strip.count,
+                        head_dim_,
+                        seen,
+                        scratch.scores,
+                        kKvPageTokens,
+                        1,
+                        values,
+                        false,
+                        PairStride(head_dim_),
+                        sums,
+                        step * head_dim_,
+                        factors,
+                        false,
+                        next};
+    AddValues(sum, strip.of_rows);
+  }
+
+  // From pair to pair of depths of a cached B with so many columns; of floats, from depth to depth.
+  int64_t PairStride(int64_t columns) const {
+    return (args_.cache.dtype == DType::kBf16 ? 2 : 1) * columns;
+  }
+
+  // `sum` over the tokens that its rows see: sum.depth of them, one more a row if `growing`, 64 at
+  // most.
+  void AddValues(BlockProduct sum, bool growing) const {
+    const int64_t seen = sum.depth, rows = sum.rows;
+    sum.depth = std::min(kKvPageTokens, seen);
+    if (growing) {
+      const int64_t diagonal = std::clamp<int64_t>(kKvPageTokens - seen, 0, rows);
+      sum.rows = diagonal;
+      DiagonalProduct(sum);
+      sum.depth = kKvPageTokens;
+      sum.rows = rows - diagonal;
+      sum.a += diagonal * sum.a_row;
+      sum.c += diagonal * sum.c_row;
+      if (sum.row_scale) sum.row_scale += diagonal;
+    }
+    if (sum.rows > 0) product_(sum);
   }
 
   // `p` with row i reaching depth p.depth + i and reading no token beyond. Six rows at a time up to
@@ -387,9 +442,10 @@ class Step {
   const GqaArgs& args_;
   Exec& exec_;
   const BlockOps& ops_;
+  const TileOps* const tiles_;                  // or nullptr
   void (*const product_)(const BlockProduct&);  // whose B is keys or values as they are cached
   const Sizes sizes_;
-  const int64_t group_, head_dim_;
+  const int64_t group_, head_dim_, strip_rows_;
   Block* blocks_ = nullptr;
   int64_t block_count_ = 0;
   float *top_ = nullptr, *sum_ = nullptr;  // [rows][heads]
@@ -400,8 +456,8 @@ class Step {
 
 }  // namespace
 
-void GqaOverPages(const GqaArgs& args, Exec& exec, const BlockOps& ops) {
-  Step(args, exec, ops).Run();
+void GqaOverPages(const GqaArgs& args, Exec& exec, const BlockOps& ops, const TileOps* tiles) {
+  Step(args, exec, ops, tiles).Run();
 }
 
 uint64_t GqaScratchBytes(const GqaShape& shape, int64_t rows, int lanes) {
