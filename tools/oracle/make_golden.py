@@ -130,15 +130,23 @@ def debug_tensors(pair, ids, out):
             out[f"{mode}/debug/{name}"] = (values, "I32" if short == "router_ids" else "F32")
 
 
-def golden(name, about, pair, rng):
+def wide_enough(greedy_rows, rows, floor):
+    """Whether every greedy gap is `floor` times what rounding does to a logit almost anywhere."""
+    noise = np.abs(rows[:, 0] - rows[:, 1]).max(1)
+    best = np.sort(greedy_rows[:, 0], axis=1)
+    return (best[:, -1] - best[:, -2]).min() >= floor * np.quantile(noise, 0.95)
+
+
+def golden(name, about, pair, rng, floor=0.0):
     out, prompts, in_mode = {}, [], {mode: [] for mode in MODES}
     l2, relative, absolute, gaps, routing, all_logits = [], [], [], [], [], []
     for j, length in enumerate(LENGTHS):
         found = None
-        for _ in range(20 if length > 1 else 1):  # one token: every one has been tried
+        for _ in range(20 if length > 1 or floor else 1):  # one token: every one has been tried
             found = grow(pair, rng, length)
-            if found:
+            if found and wide_enough(np.array(found[3]), np.array(found[1]), floor):
                 break
+            found = None
         if not found:
             return None
         ids, rows, tokens, greedy_rows, smallest = found
@@ -241,7 +249,8 @@ def make(directory, name):
     for attempt in range(40):  # another seed where no prompt is decided
         raw, stored = variants.tensors_of(name, [number, attempt])
         pair = Pair(raw, fp8.dequantised(stored))
-        found = golden(name, variants.about(name), pair, np.random.default_rng([number, attempt, 1]))
+        found = golden(name, variants.about(name), pair, np.random.default_rng([number, attempt, 1]),
+                       variants.storage(name).get("gap_floor", 0.0))
         if found:
             break
     else:

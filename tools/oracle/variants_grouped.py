@@ -40,7 +40,8 @@ GROK = {**COMMON, "architectures": ["Grok1ForCausalLM"], "model_type": "git",
         "sliding_window_size": -1, "global_attn_every_n": 1}
 
 # name: (about, base, config keys, storage). Storage keys: those of Maker, and expert_bias (name or
-# None), biases, shards, extras (tensors to be ignored), pieces (files an expert matrix is cut into).
+# None), biases, shards, extras (tensors to be ignored), pieces (files an expert matrix is
+# cut into), gap_floor (of make_golden.golden).
 VARIANTS = {
     "ling20_odd_widths": (
         "Ling 2.0: three query heads a kv head, odd widths, rotary_dim beside partial_rotary_factor, "
@@ -113,7 +114,7 @@ VARIANTS = {
          "output_multiplier_scale": 0.7, "final_logit_softcapping": 5,
          "attn_logit_softcapping": ABSENT, "router_logit_softcapping": 0,
          "attn_temperature_len": 12},
-        {"pieces": 2, "attention_gain": 2.5, "head_gain": 3}),
+        {"pieces": 2, "attention_gain": 2.5, "head_gain": 3, "gap_floor": 1.2}),
     "grok_four_pieces": (
         "Grok-2: four pieces, experts alone, half of the head rotated, neither caps of scores and "
         "logits nor temperature, router cap left out (30)",
