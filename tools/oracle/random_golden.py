@@ -152,7 +152,7 @@ def quantisation(rng, layers):
     gates = [f"model.layers.{i}.{m}" for i in range(layers)
              for m in ("mlp.gate", "block_sparse_moe.gate")]
     later = [f"re:model\\.layers\\.{layers}\\..*"]
-    storage = {"ignore": ["lm_head", *gates, *later]}
+    storage = {"ignore": ["lm_head", *gates, *later], "powers_of_two": "kv_b_proj"}
     if rng.random() < 0.3:
         storage["ignore"].append("re:.*(attention.dense|o_proj)$")
     if rng.random() < 0.5:

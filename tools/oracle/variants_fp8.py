@@ -28,7 +28,8 @@ CHANNEL_FORMS = [("F32", True), ("BF16", True), ("F32", False), ("BF16", False)]
 
 # name: (about, base, config keys, storage). Storage: as in the family's table, and ignore (module
 # names, or "re:" and an expression), ignore_key, config_key, coarse (modules whose codes are mostly
-# subnormal), powers_of_two (modules with such scales).
+# subnormal), powers_of_two (modules with such scales: of kv_b_proj, since engines hold it as bfloat16 and
+# float32 is to be compared sharply all the same).
 VARIANTS = {
     "fp8_channel_hybrid": (
         "Ling 2.5: scales of a channel as [out, 1] and [out], fp32 and bf16, unquantised modules by "
@@ -42,7 +43,7 @@ VARIANTS = {
         {"ignore": ["lm_head", "re:.*\\.mlp\\.gate$", "model.layers.1.attention.dense",
                     "re:model\\.layers\\.2\\.mlp\\.shared_experts\\..*", "re:model\\.layers\\.3\\..*"],
          "coarse": "g_proj|1.*experts.*up_proj|q_b_proj", "next_layer": True, "gate_dtype": "F32",
-         "gap_floor": 1.1}),
+         "gap_floor": 1.1, "powers_of_two": "kv_b_proj"}),
     "fp8_channel_qwen3moe": (
         "Qwen3-MoE: a scale vector each for q, k and v, compression_config, biases",
         variants_grouped.QWEN_MOE,
