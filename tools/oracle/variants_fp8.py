@@ -43,7 +43,7 @@ VARIANTS = {
         {"ignore": ["lm_head", "re:.*\\.mlp\\.gate$", "model.layers.1.attention.dense",
                     "re:model\\.layers\\.2\\.mlp\\.shared_experts\\..*", "re:model\\.layers\\.3\\..*"],
          "coarse": "g_proj|1.*experts.*up_proj|q_b_proj", "next_layer": True, "gate_dtype": "F32",
-         "gap_floor": 1.1, "powers_of_two": "kv_b_proj"}),
+         "gap_floor": 1.1, "cautious": True, "powers_of_two": "kv_b_proj"}),
     "fp8_channel_qwen3moe": (
         "Qwen3-MoE: a scale vector each for q, k and v, compression_config, biases",
         variants_grouped.QWEN_MOE,

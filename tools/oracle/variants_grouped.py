@@ -41,7 +41,7 @@ GROK = {**COMMON, "architectures": ["Grok1ForCausalLM"], "model_type": "git",
 
 # name: (about, base, config keys, storage). Storage keys: those of Maker, and expert_bias (name or
 # None), biases, shards, extras (tensors to be ignored), pieces (files an expert matrix is
-# cut into), gap_floor (of make_golden.golden).
+# cut into), gap_floor and cautious (of make_golden.py).
 VARIANTS = {
     "ling20_odd_widths": (
         "Ling 2.0: three query heads a kv head, odd widths, rotary_dim beside partial_rotary_factor, "
