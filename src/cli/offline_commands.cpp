@@ -1,9 +1,12 @@
 // `sluice inspect` and `sluice eval` as subcommands: they open no engine.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 
 #include "cli/command.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
+#include "cli/memory_table.h"
 #include "cli/number_checks.h"
 
 namespace sluice {
@@ -16,8 +19,7 @@ class InspectCommand final : public Command {
     return "Show what a model is, its tensors, and what memory it needs";
   }
   void AddFlags(CLI::App& parser) override {
-    parser.add_option("model", options_.model_path, "A checkpoint directory or a geometry's name")
-        ->required();
+    parser.add_option("model", models_, "A checkpoint directory or a geometry's name");
     parser.add_option("--context", options_.context, "Tokens a request [the model's maximum]")
         ->check(Positive);
     parser.add_option("--concurrency", options_.concurrency, "Requests at a time")
@@ -27,11 +29,27 @@ class InspectCommand final : public Command {
     parser.add_option("--json-model-override-args", options_.config_overrides,
                       "JSON object laid over config.json");
     parser.add_flag("--tensors", options_.all_tensors, "Every tensor, not one line a pattern");
-    parser.footer("Example:\n  sluice inspect Ling-2.6-1T --context 32768 --concurrency 16");
+    parser.add_flag("--table", table_,
+                    "What models need in memory, side by side [every shipped geometry]");
+    parser.footer(
+        "Examples:\n"
+        "  sluice inspect Ling-2.6-1T --context 32768 --concurrency 16\n"
+        "  sluice inspect --table");
   }
-  int Run() override { return RunInspect(options_); }
+  int Run() override {
+    if (table_) return PrintMemoryTable({models_, options_.context, options_.concurrency});
+    if (models_.size() != 1) {
+      fmt::print(stderr, "sluice inspect: {} models, expected is one (or --table)\n",
+                 models_.size());
+      return 2;
+    }
+    options_.model_path = models_[0];
+    return RunInspect(options_);
+  }
 
  private:
+  std::vector<std::string> models_;
+  bool table_ = false;
   InspectOptions options_;
 };
 
