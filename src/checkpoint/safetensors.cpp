@@ -239,8 +239,7 @@ Status CheckSize(const TensorEntry& e, const std::string& path) {
 // end of a truncated file, nothing left over.
 Status CheckTiling(const std::vector<TensorEntry>& tensors, uint64_t data_bytes,
                    const std::string& path) {
-  uint64_t covered = 0;
-  for (const TensorEntry& e : tensors) {
+  for (const TensorEntry& e : tensors)  // first, since such a one leaves a hole where it belongs
     if (e.end > data_bytes) {
       uint64_t claimed = e.end;
       for (const TensorEntry& other : tensors) claimed = std::max(claimed, other.end);
@@ -249,6 +248,8 @@ Status CheckTiling(const std::vector<TensorEntry>& tensors, uint64_t data_bytes,
                    "missing",
                    path, Quoted(e.name), e.begin, e.end, data_bytes, claimed - data_bytes);
     }
+  uint64_t covered = 0;
+  for (const TensorEntry& e : tensors) {
     if (e.begin != covered)
       return Error(Code::kBadCheckpoint, "{}: tensor {} claims bytes [{}, {}), {} byte {}", path,
                    Quoted(e.name), e.begin, e.end,
