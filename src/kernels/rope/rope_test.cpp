@@ -32,6 +32,23 @@ TEST(Rope, EveryVariantMatchesTheReference) {
         }
 }
 
+TEST(RopeFrequencies, TheExtrapolationFactorIsWhatFastDimensionsKeep) {
+  YarnParams yarn{.factor = 8, .original_max_position = 4096, .attention_factor = 1};
+  const RopeFrequencies plain = MakeRopeFrequencies(64, 1e4, nullptr);
+  const RopeFrequencies whole = MakeRopeFrequencies(64, 1e4, &yarn);
+  EXPECT_FLOAT_EQ(whole.inverse[0], plain.inverse[0]);
+  EXPECT_FLOAT_EQ(whole.inverse[31], plain.inverse[31] / 8);
+  EXPECT_EQ(whole.magnitude, 1);
+  yarn.extrapolation_factor = 0;
+  const RopeFrequencies none = MakeRopeFrequencies(64, 1e4, &yarn);
+  yarn.extrapolation_factor = 0.25;
+  const RopeFrequencies quarter = MakeRopeFrequencies(64, 1e4, &yarn);
+  for (int i = 0; i < 32; ++i) {
+    EXPECT_FLOAT_EQ(none.inverse[i], plain.inverse[i] / 8);
+    EXPECT_FLOAT_EQ(quarter.inverse[i], 0.75f * none.inverse[i] + 0.25f * whole.inverse[i]);
+  }
+}
+
 TEST(RopeFrequencies, MatchPublishedNumbers) {
   const RopeFrequencies plain = MakeRopeFrequencies(64, 6e6, nullptr);
   EXPECT_FLOAT_EQ(plain.inverse[0], 1);
