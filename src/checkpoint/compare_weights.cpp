@@ -18,10 +18,6 @@ void AppendKind(const char* what, const std::vector<std::string>& names, std::st
     *text += fmt::format("\n  and {} more", names.size() - kReportedMax);
 }
 
-bool IsPiece(const Checkpoint& checkpoint, const WeightRow& row, const TensorInfo& tensor) {
-  return row.piece_axis >= 0 && checkpoint.PieceFiles(tensor.file_idx).size() > 1;
-}
-
 // Whether `piece` has the row's shape but for the axis along which it was cut.
 bool HasPieceShape(const WeightRow& row, const TensorInfo& piece) {
   if (piece.shape.size() != row.shape.size()) return false;
@@ -56,6 +52,9 @@ std::string WhyNotWhole(const Checkpoint& checkpoint, const WeightRow& row,
   }
   const TensorInfo whole = JoinPieces(row, pieces);
   if (whole.shape == row.shape) return {};
+  if (pieces.size() == 1)
+    return fmt::format("is {} in {}, expected is {}", FormatShape(first.shape),
+                       path(first.file_idx), FormatShape(row.shape));
   return fmt::format(
       "{} pieces make {}, expected is {}: {} in {}{}", pieces.size(), FormatShape(whole.shape),
       FormatShape(row.shape), FormatShape(first.shape), path(first.file_idx),
@@ -149,7 +148,7 @@ WeightReport CompareWeights(const Checkpoint& checkpoint, std::span<const Weight
       continue;
     }
     first = &tensor;
-    if (pieces.size() > 1 || IsPiece(checkpoint, row, tensor)) {
+    if (pieces.size() > 1 || row.piece_axis >= 0) {
       if (std::string why = WhyNotWhole(checkpoint, row, pieces); !why.empty())
         report.pieces.push_back(fmt::format("{}: {}", Quoted(tensor.name), why));
     } else if (!row.AcceptsShape(tensor.shape)) {

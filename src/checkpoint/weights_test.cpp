@@ -154,6 +154,7 @@ TEST(CheckWeights, NamesTheFileOfAPieceThatDoesNotFit) {
       {{{"[2,3]", "abcdef"}, {"[2,3]", "abcdef"}, {"[2,3]", "abcdef"}},
        0,
        {"3 pieces make [6, 3], expected is [4, 3]: [2, 3] in ", "m-TP-000"}},
+      {{{"[2,3]", "abcdef"}}, 0, {"is [2, 3] in ", "m-TP-000.safetensors, expected is [4, 3]"}},
       {{{"[2,3]", "abcdef"}, {"[2,3]", "ghijkl"}},
        -1,
        {"is in ", "m-TP-000.safetensors and in ", "m-TP-001.safetensors, this model has it whole"}},
