@@ -1,7 +1,7 @@
-"""Random configurations of every family, with goldens: random_golden.py OUT COUNT SEED
-[NUMBER].
+"""Random configurations of every family, with goldens: random_golden.py OUT COUNT SEED [NUMBER].
 
 A soak for golden_test, beside the fixed folders; nothing of it is kept. Prompts are shorter than there.
+NUMBER draws that one configuration alone. A golden may take some seconds.
 
     python random_golden.py /tmp/soak 50 1
     for dir in /tmp/soak/*; do build/ci/tests/golden_test --checkpoint=$dir || echo $dir; done
