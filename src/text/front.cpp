@@ -165,8 +165,8 @@ Status LeaveOpen(RenderedText& rendered) {
 }
 
 /// The ranges between the trusted ones.
-std::vector<TextRange> PlainRanges(const RenderedText& rendered) {
-  std::vector<TextRange> plain;
+std::vector<ByteRange> PlainRanges(const RenderedText& rendered) {
+  std::vector<ByteRange> plain;
   size_t begin = 0;
   for (const ByteRange& range : rendered.trusted) {
     if (begin < range.begin) plain.push_back({begin, range.begin});
@@ -287,7 +287,7 @@ Result<RenderedText> TextFront::RenderChat(const ChatInput& input) const {
 Result<ChatPrompt> TextFront::EncodeChat(const ChatInput& input) const {
   ChatPrompt prompt;
   TRY(prompt.rendered, RenderChat(input));
-  const std::vector<TextRange> plain = PlainRanges(prompt.rendered);
+  const std::vector<ByteRange> plain = PlainRanges(prompt.rendered);
   EncodeOptions options;
   options.plain = plain;
   prompt.ids = WithBos(tokenizer_->Encode(prompt.rendered.text, options));

@@ -16,7 +16,7 @@ inline void Require(bool holds) {
 }
 
 inline void TryText(const Tokenizer& tokenizer, std::string_view text) {
-  const TextRange middle{text.size() / 3, text.size() / 2};
+  const ByteRange middle{text.size() / 3, text.size() / 2};
   const EncodeOptions kOptions[] = {
       {}, {.parse_special = false}, {.add_special_tokens = true}, {.plain = {&middle, 1}}};
   for (const EncodeOptions& options : kOptions) {

@@ -28,8 +28,8 @@ std::string Decimal(const std::vector<int32_t>& ids) {
 std::string EncodeMarked(const Tokenizer& tokenizer, const std::string& payload) {
   const size_t line_end = payload.find('\n');
   std::istringstream numbers(payload.substr(0, line_end));
-  std::vector<TextRange> plain;
-  for (TextRange range; numbers >> range.begin >> range.end;) plain.push_back(range);
+  std::vector<ByteRange> plain;
+  for (ByteRange range; numbers >> range.begin >> range.end;) plain.push_back(range);
   return Decimal(
       tokenizer.Encode(std::string_view(payload).substr(line_end + 1), {.plain = plain}));
 }

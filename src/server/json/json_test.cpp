@@ -24,7 +24,7 @@ TEST(Utf8, FindsTheFirstBadByte) {
   EXPECT_EQ(FindInvalidUtf8("a\xED\xA0\x80"), 1u);     // a surrogate
   EXPECT_EQ(FindInvalidUtf8("\xF4\x90\x80\x80"), 0u);  // over U+10FFFF
   EXPECT_EQ(FindInvalidUtf8("a\xE2\x82"), 1u);         // cut off
-  EXPECT_EQ(RepairUtf8("a\xE2\x82z"), "a\xEF\xBF\xBD\xEF\xBF\xBDz");
+  EXPECT_EQ(RepairUtf8("a\xE2\x82z"), "a\xEF\xBF\xBDz");
 }
 
 struct Lie {
@@ -114,7 +114,7 @@ TEST(JsonWriter, WritesValidJsonWhateverItIsGiven) {
   json.BeginObject().Key("a\"\n").String("\x01 \\ \xFF \xE2\x82").Key("list").BeginArray();
   json.Int(-1).Bool(true).Null().BeginObject().EndObject().EndArray().EndObject();
   EXPECT_EQ(json.text(),
-            "{\"a\\\"\\n\":\"\\u0001 \\\\ \xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\","
+            "{\"a\\\"\\n\":\"\\u0001 \\\\ \xEF\xBF\xBD \xEF\xBF\xBD\","
             "\"list\":[-1,true,null,{}]}");
 }
 

@@ -36,9 +36,9 @@ size_t SpaceEnd(std::string_view text, size_t begin) {
 enum class Overlap { kNone, kPart, kInside };
 
 // How [begin, end) lies to the plain ranges; adjacent ranges count as one.
-Overlap OverlapOf(std::span<const TextRange> plain, size_t begin, size_t end) {
+Overlap OverlapOf(std::span<const ByteRange> plain, size_t begin, size_t end) {
   auto range = std::upper_bound(plain.begin(), plain.end(), begin,
-                                [](size_t at, const TextRange& r) { return at < r.end; });
+                                [](size_t at, const ByteRange& r) { return at < r.end; });
   if (range == plain.end() || range->begin >= end) return Overlap::kNone;
   if (range->begin > begin) return Overlap::kPart;
   size_t covered = range->end;
@@ -79,7 +79,7 @@ void AddedTokenMatcher::Insert(std::string_view pattern, int32_t token) {
 }
 
 AddedTokenMatcher::Match AddedTokenMatcher::LongestAt(std::string_view text, size_t begin,
-                                                      std::span<const TextRange> plain) const {
+                                                      std::span<const ByteRange> plain) const {
   Match longest;
   uint32_t node = 0;
   for (size_t at = begin; at < text.size(); ++at) {
@@ -101,7 +101,7 @@ AddedTokenMatcher::Match AddedTokenMatcher::LongestAt(std::string_view text, siz
 }
 
 std::vector<Span> AddedTokenMatcher::Split(std::string_view text,
-                                           std::span<const TextRange> plain) const {
+                                           std::span<const ByteRange> plain) const {
   std::vector<Span> spans;
   size_t emitted = 0;    // text up to here is in `spans`
   size_t space_end = 0;  // end of the white space that the last rstrip took

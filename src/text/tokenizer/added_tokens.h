@@ -39,7 +39,7 @@ class AddedTokenMatcher {
 
   /// Cuts `text` (valid UTF-8) into spans. Special tokens that touch a range of `plain` (sorted,
   /// disjoint) are not recognised.
-  std::vector<Span> Split(std::string_view text, std::span<const TextRange> plain) const;
+  std::vector<Span> Split(std::string_view text, std::span<const ByteRange> plain) const;
 
  private:
   struct Node {
@@ -52,7 +52,7 @@ class AddedTokenMatcher {
     bool skip = false;  // a special token inside a plain range: passed over as a whole
   };
   void Insert(std::string_view pattern, int32_t token);
-  Match LongestAt(std::string_view text, size_t begin, std::span<const TextRange> plain) const;
+  Match LongestAt(std::string_view text, size_t begin, std::span<const ByteRange> plain) const;
 
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_;

@@ -12,13 +12,13 @@ namespace {
 
 constexpr uint64_t kFileBytesMax = 128 << 20;  // the largest that we know of has 35 MB
 
-using Ranges = std::vector<TextRange>;
+using Ranges = std::vector<ByteRange>;
 
 // The parts of `ranges` inside [begin, end), counted from begin.
-Ranges Clip(std::span<const TextRange> ranges, size_t begin, size_t end) {
+Ranges Clip(std::span<const ByteRange> ranges, size_t begin, size_t end) {
   Ranges clipped;
   auto range = std::upper_bound(ranges.begin(), ranges.end(), begin,
-                                [](size_t at, const TextRange& r) { return at < r.end; });
+                                [](size_t at, const ByteRange& r) { return at < r.end; });
   for (; range != ranges.end() && range->begin < end; ++range)
     clipped.push_back({std::max(range->begin, begin) - begin, std::min(range->end, end) - begin});
   return clipped;
@@ -34,7 +34,7 @@ Ranges MapThrough(const Ranges& ranges, const std::vector<NfcEdit>& edits) {
       return to_begin ? edits[edit].out_begin : edits[edit].out_end;
     return edit == 0 ? at : edits[edit - 1].out_end + (at - edits[edit - 1].end);
   };
-  for (const TextRange& range : ranges) {
+  for (const ByteRange& range : ranges) {
     size_t begin = map(range.begin, true);
     const size_t end = map(range.end, false);
     if (!mapped.empty()) begin = std::max(begin, mapped.back().end);
@@ -44,7 +44,7 @@ Ranges MapThrough(const Ranges& ranges, const std::vector<NfcEdit>& edits) {
 }
 
 // `text` with broken UTF-8 replaced; the ranges follow.
-std::string Repair(std::string_view text, std::span<const TextRange> plain, Ranges* mapped) {
+std::string Repair(std::string_view text, std::span<const ByteRange> plain, Ranges* mapped) {
   std::string out;
   out.reserve(text.size() + 16);
   std::vector<NfcEdit> edits;
@@ -71,7 +71,7 @@ class Encoding {
         ids_(ids),
         strict_(strict && !impl.makeable_special.empty()) {}
 
-  void AddText(std::string_view text, std::span<const TextRange> plain) {
+  void AddText(std::string_view text, std::span<const ByteRange> plain) {
     for (const Span& span : impl_.raw_matcher.Split(text, plain)) {
       if (span.id != Span::kText) {
         ids_->push_back(span.id);
@@ -205,8 +205,8 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(std::string_view json,
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
   std::vector<int32_t> ids;
   if (options.add_special_tokens) ids = impl_->before;
-  const TextRange everything{0, text.size()};
-  std::span<const TextRange> plain = options.plain;
+  const ByteRange everything{0, text.size()};
+  std::span<const ByteRange> plain = options.plain;
   if (!options.parse_special) plain = std::span(&everything, 1);
   std::string repaired;
   Ranges repaired_plain;

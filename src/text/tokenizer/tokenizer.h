@@ -13,14 +13,9 @@
 #include <vector>
 
 #include "base/status.h"
+#include "text/byte_range.h"
 
 namespace sluice {
-
-/// Bytes [begin, end) of a text.
-struct TextRange {
-  size_t begin = 0;
-  size_t end = 0;
-};
 
 /// How special added tokens (those a file marks `special`: control tokens) are treated. Added
 /// tokens that are not special (such as <think> in Qwen3) are ordinary vocabulary and match
@@ -33,7 +28,7 @@ struct EncodeOptions {
   /// With parse_special: ranges that came from outside (messages). A special token that touches one
   /// of them is not recognised; all else is tokenised as one text, so that ids across a range's
   /// edge are those of the plain call. Sorted and disjoint.
-  std::span<const TextRange> plain = {};
+  std::span<const ByteRange> plain = {};
 };
 
 /// Immutable once loaded; every method is thread-safe.

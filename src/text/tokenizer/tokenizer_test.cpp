@@ -142,7 +142,7 @@ TEST(Tokenizer, TreatsSpecialTextAsPlainWhereAskedButKeepsOrdinaryAddedTokens) {
 
 TEST(Tokenizer, RecognisesSpecialTokensOnlyOutsideOfPlainRanges) {
   const auto t = Make({.merges = {{"\u010A", "\u010A"}}, .added_tokens = kChatTokens});
-  const auto encode = [&](std::string_view text, std::vector<TextRange> plain) {
+  const auto encode = [&](std::string_view text, std::vector<ByteRange> plain) {
     return t->Encode(text, {.plain = plain});
   };
   const auto spelt = testing::ElementsAreArray({'<', '|', 'e', 'n', 'd', '|', '>'});
@@ -161,7 +161,7 @@ TEST(Tokenizer, KeepsPlainRangesInPlaceThroughNormalisationAndRepair) {
   const std::string normalized = R"({"id":1000,"content":"[X]","special":true,"normalized":true})";
   const auto t = Make({.normalizer = R"({"type":"NFC"})", .added_tokens = normalized});
   const std::string text = "e\u0301[X]e\u0301\xFF[X]";  // 3, 3, 3, 1, 3 bytes
-  const std::vector<TextRange> first = {{0, 6}}, second = {{6, 13}}, both = {{3, 6}, {10, 13}};
+  const std::vector<ByteRange> first = {{0, 6}}, second = {{6, 13}}, both = {{3, 6}, {10, 13}};
   const std::vector<int32_t> e = {0xC3, 0xA9}, x = {1000}, spelt = {'[', 'X', ']'},
                              broken = {0xEF, 0xBF, 0xBD};
   const auto join = [](std::initializer_list<std::vector<int32_t>> parts) {
