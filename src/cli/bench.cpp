@@ -58,7 +58,9 @@ class Load {
   std::optional<Status> failure_;
 };
 
-void PrintCeilings(int threads) {
+// Measured before and after the model: memory that is shared with other machines gives half as much
+// again in one minute as in another.
+void PrintCeilings(const char* when, int threads) {
   Team team(threads, true);
   const bench::RunLanes run = [&](const std::function<void(int)>& function) {
     team.Run([&](int lane) { function(lane); });
@@ -69,9 +71,8 @@ void PrintCeilings(int threads) {
     flops.push_back(bench::FmaFlops(threads, run));
     bytes.push_back(memory.Measure(threads, run));
   }
-  fmt::print("{}, {} threads, {}\n", ProcessorName(), threads, DescribeFeatures(ThisMachine()));
-  fmt::print("ceilings: {:.0f} GFLOP/s fp32, {:.1f} GB/s read\n", bench::Median(flops) * 1e-9,
-             bench::Median(bytes) * 1e-9);
+  fmt::print("ceilings {}: {:.0f} GFLOP/s fp32, {:.1f} GB/s read\n", when,
+             bench::Median(flops) * 1e-9, bench::Median(bytes) * 1e-9);
 }
 
 void PrintOperations(const char* title, int64_t steps, double seconds) {
@@ -122,7 +123,9 @@ int RunBench(const BenchOptions& options) {
   Status status = engine.status();
   if (status.ok()) {
     const EngineInfo& info = (*engine)->info();
-    PrintCeilings(info.threads);
+    fmt::print("{}, {} threads, {}\n", ProcessorName(), info.threads,
+               DescribeFeatures(ThisMachine()));
+    PrintCeilings("before", info.threads);
     fmt::print("{}: {} layers ({} linear), {} of weights, {} prompt tokens, {} answer tokens\n",
                info.model_path, info.layers, info.linear_layers, FormatBytes(info.weight_bytes),
                options.prompt_tokens, options.decode_tokens);
@@ -130,6 +133,8 @@ int RunBench(const BenchOptions& options) {
       status = BenchConcurrency(**engine, options, concurrency);
       if (!status.ok()) break;
     }
+    fmt::print("\n");
+    PrintCeilings("after", info.threads);
   }
   if (status.ok()) return 0;
   fmt::print(stderr, "sluice bench: {}\n", status.message());
