@@ -36,6 +36,7 @@ struct EngineOptions {
   int64_t max_running_requests = 0;      // 0: derived
   int64_t max_total_tokens = 0;          // 0: derived
   int64_t max_queued_requests = 1024;    // beyond those that run
+  double max_queue_seconds = 0;          // from Submit to admission; 0: as long as it takes
   int64_t chunked_prefill_size = 4096;   // -1: never cut
   int64_t max_prefill_tokens = 16384;
   int64_t page_size = 64;  // rounded up to a multiple of 64
@@ -44,6 +45,7 @@ struct EngineOptions {
   int threads = 0;  // 0: every usable core
   std::string cpu_isa = "auto";
   bool show_progress = true;
+  int64_t decode_log_interval = 40;   // steps that decode between two log lines; 0: none
   int64_t test_retract_interval = 0;  // > 0: retract a request every so many steps (tests)
 };
 
@@ -119,6 +121,9 @@ struct EngineStats {
   double step_seconds = 0;                  // total time in steps
   double last_step_monotonic = 0;           // MonotonicSeconds() when the last step ended
   double generation_tokens_per_second = 0;  // over the last reporting interval
+  int64_t numeric_faults = 0;               // requests that ended because logits were not finite
+  double third_last_fault_monotonic = 0;    // MonotonicSeconds() then; 0: fewer than three
+  double current_step_seconds = 0;          // how long the step that runs now has taken; 0: none
 };
 
 /// Thread-safe. Destroying it aborts what is running and joins its threads.
@@ -150,6 +155,9 @@ class Engine {
 
   /// Refuses new requests from now on (kDraining); running ones go on.
   virtual void Drain() = 0;
+
+  /// Ends what is live with kDraining, without waiting for it, and takes nothing any more.
+  virtual void Shutdown() = 0;
 };
 
 }  // namespace sluice

@@ -36,6 +36,7 @@ Status CheckOptions(const EngineOptions& o) {
   RETURN_IF_ERROR(CheckFlag("max-running-requests", o.max_running_requests, 0, kRequestsMax));
   RETURN_IF_ERROR(CheckFlag("max-total-tokens", o.max_total_tokens, 0, kTokensMax));
   RETURN_IF_ERROR(CheckFlag("max-queued-requests", o.max_queued_requests, 0, kTokensMax));
+  RETURN_IF_ERROR(CheckFlag("decode-log-interval", o.decode_log_interval, 0, kTokensMax));
   if (o.chunked_prefill_size != -1)
     RETURN_IF_ERROR(CheckFlag("chunked-prefill-size", o.chunked_prefill_size, 1, kTokensMax));
   RETURN_IF_ERROR(CheckFlag("max-prefill-tokens", o.max_prefill_tokens, 1, kTokensMax));
@@ -143,6 +144,7 @@ Status SizeAndAllocate(const EngineOptions& options, const Machine& machine, Eng
   steps.limits.chunk_tokens = options.chunked_prefill_size;
   steps.limits.prefill_tokens = options.max_prefill_tokens;
   steps.limits.retract_interval = options.test_retract_interval;
+  steps.decode_log_interval = options.decode_log_interval;
   const uint64_t scratch = StepEngine::ScratchBytes(model, steps.limits, context, info.threads);
   TRY(const Budget budget, PlanMemory({.limit_bytes = MemoryLimitBytes(),
                                        .static_fraction = options.mem_fraction_static,
@@ -193,6 +195,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   parts.team = std::make_unique<Team>(lanes, parts.pin);
   parts.random_seed = options.random_seed;
   parts.queued_requests = options.max_queued_requests;
+  parts.queue_seconds = options.max_queue_seconds;
   const ModelLoadOptions load{.model_path = options.model_path,
                               .load_format = options.load_format,
                               .dtype = options.dtype,

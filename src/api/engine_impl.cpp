@@ -63,6 +63,9 @@ EngineStats EngineImpl::stats() const {
   out.step_seconds = c.step_seconds;
   out.last_step_monotonic = c.last_step_monotonic;
   out.generation_tokens_per_second = c.generation_tokens_per_second;
+  out.numeric_faults = c.numeric_faults;
+  out.third_last_fault_monotonic = c.third_last_fault_monotonic;
+  out.current_step_seconds = core_->current_step_seconds();
   const std::lock_guard lock(mutex_);
   out.requests = static_cast<int64_t>(requests_);
   return out;
@@ -149,6 +152,7 @@ Result<std::string> EngineImpl::Submit(GenerateRequest request, EventCallback ca
   auto answer = std::make_unique<Answer>(id, request, tokenizer, std::move(stop),
                                          std::move(callback), MonotonicSeconds());
   core.owner = answer.get();
+  if (parts_.queue_seconds > 0) core.admit_by_seconds = MonotonicSeconds() + parts_.queue_seconds;
   TRY(answer->key, core_->Submit(std::move(core)));
   // Events may be queued by now; the output thread waits for this lock before it looks.
   live_.emplace(id, answer.get());

@@ -20,6 +20,7 @@ struct EngineParts {
   EngineInfo info;
   uint64_t random_seed = 0;
   int64_t queued_requests = 1024;
+  double queue_seconds = 0;  // 0: no limit
   bool pin = false;
   std::unique_ptr<Team> team;
   std::unique_ptr<Model> model;
@@ -40,6 +41,7 @@ class EngineImpl : public Engine {
   std::vector<std::string> LiveRequests() const override;
   Result<GenerateResult> Generate(GenerateRequest request) override;
   void Drain() override { core_->Drain(); }
+  void Shutdown() override { core_->Stop(); }
 
  private:
   Status Check(const GenerateRequest& request) const;

@@ -79,6 +79,12 @@ void AddMemoryFlags(CLI::App& parser, EngineOptions& o) {
       ->capture_default_str()
       ->group(group);
   parser
+      .add_option("--decode-log-interval", o.decode_log_interval,
+                  "Steps that decode between two log lines; 0: none")
+      ->check(NotNegative)
+      ->capture_default_str()
+      ->group(group);
+  parser
       .add_option("--chunked-prefill-size", o.chunked_prefill_size,
                   "Prompt tokens of a request in one step; -1: never cut")
       ->check(CLI::Range(int64_t{-1}, int64_t{1} << 30))

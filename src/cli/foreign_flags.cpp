@@ -70,7 +70,6 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"--enable-unified-radix-tree",              kSwitch, "*"},
     {"--disable-overlap-schedule",               kSwitch, "*"},
     {"--sleep-on-idle",                          kSwitch, "*"},
-    {"--watchdog-timeout",                       kValue,  "*"},
     {"--dist-timeout",                           kValue,  "*"},
     {"--max-seq-len",                            kValue,  "*"},
     {"--precompile-token-paddings",              kValue,  "*"},
@@ -137,7 +136,6 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"--bucket-time-to-first-token",             kValue,  ""},
     {"--bucket-inter-token-latency",             kValue,  ""},
     {"--bucket-e2e-request-latency",             kValue,  ""},
-    {"--decode-log-interval",                    kValue,  "*"},
     {"--enable-request-time-stats-logging",      kSwitch, "*"},
     {"--kv-events-config",                       kValue,  ""},
     // Host tier and disaggregation.

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -15,6 +16,10 @@
 
 namespace sluice {
 namespace {
+
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
 
 class ServeCommand final : public Command {
  public:
@@ -62,6 +67,11 @@ void ServeCommand::AddHttpFlags(CLI::App& parser) {
   parser.add_option("--port", server_.http.port, "0: a free one, printed")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--allowed-host", server_.app.allowed_hosts,
+                  "A name that requests may give in Host, beside IP addresses and localhost, where "
+                  "--host is a loopback address; * for any; repeatable")
       ->group(group);
   parser
       .add_option("--http-keep-alive-timeout", server_.http.limits.keep_alive_seconds,
@@ -163,6 +173,18 @@ void ServeCommand::AddLimitFlags(CLI::App& parser) {
       ->check(Positive)
       ->capture_default_str()
       ->group(group);
+  parser
+      .add_option("--max-queue-seconds", engine_.options.max_queue_seconds,
+                  "A request that waits longer gets 503; 0: as long as it takes")
+      ->check(NotNegative)
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--watchdog-timeout", server_.watchdog_seconds,
+                  "Seconds of one step, after which the process aborts; 0: never")
+      ->check(NotNegative)
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--worker-threads", server_.app.worker_threads, "That parse and tokenise")
       ->check(CLI::Range(1, 256))
       ->capture_default_str()
@@ -217,6 +239,8 @@ void ServeCommand::PrintLimits() const {
   row("unsent output of a stream (bytes)", limits.unsent_bytes_max);
   row("  then cancelled after (s)", limits.stalled_seconds_max);
   row("queued requests", engine_.options.max_queued_requests);
+  row("wait in the queue (s; 0: none)", engine_.options.max_queue_seconds);
+  row("one step (s; 0: none)", server_.watchdog_seconds);
   row("requests waiting for a worker", server_.app.worker_jobs_max);
   row("logprobs of OpenAI routes", server_.app.api.max_logprobs);
 }
@@ -240,6 +264,11 @@ int ServeCommand::Run() {
   if (const char* seconds = std::getenv("SGLANG_HEALTH_CHECK_TIMEOUT");
       seconds && std::atof(seconds) > 0)
     server_.app.health_timeout_seconds = std::atof(seconds);
+  // Only this machine can reach a loopback address, so a foreign name in Host is a web page's
+  // trick.
+  const auto& names = server_.app.allowed_hosts;
+  server_.app.check_host =
+      IsLoopback(server_.http.host) && std::find(names.begin(), names.end(), "*") == names.end();
   server_.warm_up = !skip_warmup_;
   server_.app.flags_json = FlagsJson();
   const int exit_status = RunServer(server_, engine_.options);

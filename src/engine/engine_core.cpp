@@ -2,6 +2,7 @@
 
 #include <exception>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace sluice {
@@ -65,6 +66,11 @@ StepCounters EngineCore::counters() const {
   return out;
 }
 
+double EngineCore::current_step_seconds() const {
+  const double began = step_began_.load(std::memory_order_relaxed);
+  return began > 0 ? MonotonicSeconds() - began : 0;
+}
+
 int64_t EngineCore::live() const {
   const std::lock_guard lock(mutex_);
   return live_;
@@ -81,6 +87,7 @@ void EngineCore::Run() {
   } catch (const std::exception& e) {
     failure = Error(Code::kInternal, "the engine stopped: {}", e.what());
   }
+  step_began_.store(0, std::memory_order_relaxed);
   log::Error("{}", failure.message());
   {
     const std::lock_guard lock(mutex_);
@@ -94,7 +101,11 @@ void EngineCore::Run() {
 
 void EngineCore::RunSteps() {
   while (TakeOrders()) {
+    const double now = MonotonicSeconds();
+    engine_->ExpireWaiting(now, events_);
+    step_began_.store(now, std::memory_order_relaxed);
     const bool stepped = engine_->Step(events_);
+    step_began_.store(0, std::memory_order_relaxed);
     Deliver();
     if (stepped) continue;
     std::unique_lock lock(mutex_);

@@ -48,6 +48,8 @@ class EngineCore {
 
   /// Counters as of the last step; never waits for one.
   StepCounters counters() const;
+  /// How long the step that runs now has taken; 0: none runs.
+  double current_step_seconds() const;
   /// Accepted and not yet ended.
   int64_t live() const;
 
@@ -79,6 +81,7 @@ class EngineCore {
   Status failure_;
 
   std::atomic<bool> has_orders_{false};
+  std::atomic<double> step_began_{0};  // MonotonicSeconds(); 0 between steps
 
   // The engine's thread only.
   std::vector<CoreRequest> taken_arrivals_;

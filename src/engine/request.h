@@ -19,7 +19,8 @@ struct CoreRequest {
   LogprobOptions logprobs;
   std::vector<int32_t> stop_ids;  // sorted: EOS ids and the request's own
   uint64_t seed = 0;
-  void* owner = nullptr;  // handed back in every event
+  void* owner = nullptr;        // handed back in every event
+  double admit_by_seconds = 0;  // MonotonicSeconds() beyond which it ends unless admitted; 0: never
 };
 
 struct CoreFinish {

@@ -80,6 +80,15 @@ Request* Scheduler::Find(uint64_t key) {
   return nullptr;
 }
 
+Request* Scheduler::Overdue(double now) {
+  for (const auto& request : waiting_) {
+    if (request->admitted_before) continue;  // retracted: it has been promised an end
+    const double by = request->in.admit_by_seconds;
+    if (by > 0 && by < now) return request.get();
+  }
+  return nullptr;
+}
+
 Request* Scheduler::Any() {
   if (!running_.empty()) return running_.front().get();
   return waiting_.empty() ? nullptr : waiting_.front().get();

@@ -60,6 +60,8 @@ class Scheduler {
 
   /// Null if there is none.
   Request* Find(uint64_t key);
+  /// A request that was to be admitted before `now` and never was, or null.
+  Request* Overdue(double now);
   /// Any live request, or null.
   Request* Any();
 

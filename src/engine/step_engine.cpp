@@ -78,7 +78,8 @@ StepEngine::StepEngine(const Model& model, const StepEngineOptions& options, Tea
       machine_(machine),
       kv_(std::move(kv)),
       recurrent_(std::move(recurrent)),
-      scheduler_(options.limits, kv_, recurrent_) {}
+      scheduler_(options.limits, kv_, recurrent_),
+      report_(options.decode_log_interval) {}
 
 Status StepEngine::MakeWorkers() {
   const int64_t rows = options_.limits.StepRows(options_.context_length);
@@ -112,6 +113,18 @@ bool StepEngine::Cancel(uint64_t key, const Status& why, std::vector<CoreEvent>&
   if (request == nullptr) return false;
   End(request, EventFor(*request), Abort(why), events);
   return true;
+}
+
+void StepEngine::ExpireWaiting(double now, std::vector<CoreEvent>& events) {
+  if (scheduler_.waiting() == 0) return;
+  while (Request* request = scheduler_.Overdue(now)) {
+    Status why =
+        Error(Code::kQueueTimeout,
+              "The request waited in the queue for longer than --max-queue-seconds allows: "
+              "{} requests run, {} wait.",
+              scheduler_.running(), scheduler_.waiting());
+    Cancel(request->in.key, why, events);
+  }
 }
 
 void StepEngine::AbortAll(const Status& why, std::vector<CoreEvent>& events) {
@@ -204,6 +217,7 @@ int64_t StepEngine::Settle(std::span<const StepItem> items, StepBatch& batch,
     if (const OutputRow* fault = FindFault(batch, i)) {
       Status why = FaultStatus(*fault);
       log::Error("request {}: {}", r.in.key, why.message());
+      if (fault->fault != RowFault::kNothingLeft) report_.NoteFault(MonotonicSeconds());
       End(&r, EventFor(r), Abort(std::move(why)), events, true);
       continue;
     }

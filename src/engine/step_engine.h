@@ -22,6 +22,7 @@ struct StepEngineOptions {
   int64_t context_length = 0;
   int64_t kv_pages = 0;
   int64_t state_slots = 0;
+  int64_t decode_log_interval = 40;  // StepReport's
 };
 
 /// Used by one thread at a time: lane 0 of the team.
@@ -44,6 +45,9 @@ class StepEngine {
 
   /// Ends a live request with `why`, appending its last event. False if there is none.
   bool Cancel(uint64_t key, const Status& why, std::vector<CoreEvent>& events);
+
+  /// Ends requests that have waited for their admission for too long.
+  void ExpireWaiting(double now, std::vector<CoreEvent>& events);
 
   /// Runs one step and appends its events. False, without a step, if there are no requests.
   bool Step(std::vector<CoreEvent>& events);

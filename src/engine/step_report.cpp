@@ -5,7 +5,7 @@
 namespace sluice {
 namespace {
 
-constexpr int64_t kDecodeLogInterval = 40;  // steps, as in SGLang
+constexpr int64_t kThroughputInterval = 40;  // steps between two figures, whether logged or not
 
 double Share(int64_t used, int64_t total) {
   return total == 0 ? 0.0 : static_cast<double>(used) / static_cast<double>(total);
@@ -38,18 +38,25 @@ void StepReport::Ended(const StepPlan& plan, const Scheduler& scheduler, int64_t
   counters.kv_tokens_used = scheduler.pages_used() * kPageTokens;
   counters.slots_used = scheduler.slots_used();
   interval_tokens_ += generated;
-  if (plan.decode_tokens == 0 || ++decode_steps_ % kDecodeLogInterval != 0) return;
+  const int64_t interval = decode_log_interval_ > 0 ? decode_log_interval_ : kThroughputInterval;
+  if (plan.decode_tokens == 0 || ++decode_steps_ % interval != 0) return;
   const double seconds = now - interval_began_;
   counters.generation_tokens_per_second =
       seconds > 0 ? static_cast<double>(interval_tokens_) / seconds : 0;
+  interval_began_ = now;
+  interval_tokens_ = 0;
+  if (decode_log_interval_ == 0) return;
   log::Info(
       "Decode batch. #running-req: {}, #token: {}, token usage: {:.2f}, gen throughput (token/s): "
       "{:.2f}, #queue-req: {}, recurrent usage: {:.2f}",
       counters.running, counters.kv_tokens_used, Share(scheduler.pages_used(), kv_pages),
       counters.generation_tokens_per_second, counters.waiting,
       Share(counters.slots_used, state_slots));
-  interval_began_ = now;
-  interval_tokens_ = 0;
+}
+
+void StepReport::NoteFault(double now) {
+  faults_[counters.numeric_faults++ % kFaultsKept] = now;
+  counters.third_last_fault_monotonic = faults_[counters.numeric_faults % kFaultsKept];
 }
 
 }  // namespace sluice

@@ -1,5 +1,7 @@
 #include "server/app.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 
 #include "base/clock.h"
@@ -28,6 +30,19 @@ bool IsJsonMediaType(std::string_view content_type) {
   std::string_view type = content_type.substr(0, content_type.find(';'));
   while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
   return EqualsIgnoreCase(type, "application/json");
+}
+
+/// The name in a Host field, without its port and without the brackets of an IPv6 address.
+std::string_view HostName(std::string_view host) {
+  if (host.starts_with('[')) return host.substr(1, std::min(host.find(']'), host.size()) - 1);
+  return host.substr(0, host.find(':'));
+}
+
+bool IsAddress(std::string_view name) {
+  in6_addr parsed;  // room for either
+  const std::string text(name);
+  return inet_pton(AF_INET, text.c_str(), &parsed) == 1 ||
+         inet_pton(AF_INET6, text.c_str(), &parsed) == 1;
 }
 
 ApiError UnsupportedMedia(std::string message) {
@@ -134,7 +149,21 @@ HttpResponse App::NotReady() const {
   }
 }
 
+bool App::HostIsAllowed(std::string_view host) const {
+  if (!options_.check_host) return true;
+  const std::string_view name = HostName(host);
+  return name.empty() || IsAddress(name) || EqualsIgnoreCase(name, "localhost") ||
+         std::any_of(options_.allowed_hosts.begin(), options_.allowed_hosts.end(),
+                     [&](const std::string& allowed) { return EqualsIgnoreCase(name, allowed); });
+}
+
 std::optional<HttpResponse> App::Precheck(const HttpRequest& head) {
+  if (!HostIsAllowed(head.Field("Host")))
+    return ErrorResponse(HttpError(
+        403,
+        fmt::format("Host {} is not a name of this server: allowed are IP addresses, localhost "
+                    "and those of --allowed-host",
+                    Quoted(head.Field("Host")))));
   const Route* route = FindRoute(head.path);
   if (head.method == "OPTIONS" && (route || head.path == "*")) return CorsAnswer(head);
   if (!route)

@@ -27,6 +27,10 @@ struct AppOptions {
   int worker_threads = 2;
   size_t worker_jobs_max = 1024;
   double health_timeout_seconds = 20;
+  // Names that a Host field may give, beside IP addresses and localhost; without any, all of them.
+  // A web page that resolves its own name to this machine (DNS rebinding) gives that name.
+  std::vector<std::string> allowed_hosts;
+  bool check_host = false;
   ApiConfig api;  // settings; what depends on the model is filled in later
 };
 
@@ -62,6 +66,8 @@ class App final : public HttpHandler {
   static const Route kRoutes[];
   static const Route* FindRoute(std::string_view path);
   HttpResponse NotReady() const;
+  bool HostIsAllowed(std::string_view host) const;
+  bool Healthy() const;
   void Guarded(const Route& route, const ExchangePtr& exchange);
 
   // routes_generate.cpp

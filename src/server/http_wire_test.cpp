@@ -1,6 +1,12 @@
 // The wire itself: what the server does with the bytes of hostile, hasty, slow and vanishing peers.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
 
 #include "base/clock.h"
 #include "server/testing/test_server.h"
@@ -310,6 +316,102 @@ TEST(HttpWire, LimitsConnectionsOfAnAddress) {
   SocketClient fifth(server.port());
   EXPECT_THAT(fifth.ReadAll(), StartsWith("HTTP/1.1 503"));
   clients.clear();
+  EXPECT_TRUE(Within(2, [&] { return server.Get("/livez").status == 200; }));
+}
+
+/// What this process holds in memory, in bytes.
+int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  file >> all >> resident;
+  return resident * 4096;
+}
+
+double ProcessorSeconds() {
+  timespec time;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+/// Lets the process have as many descriptors as it may, or `count`, until the end of a scope.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(rlim_t count = RLIM_INFINITY) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    Set(std::min(count, before_.rlim_max));
+  }
+  ~DescriptorLimit() { Set(before_.rlim_cur); }
+  rlim_t count() const { return count_; }
+
+ private:
+  void Set(rlim_t count) {
+    const rlimit limit{count_ = count, before_.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+  rlimit before_{};
+  rlim_t count_ = 0;
+};
+
+constexpr bool kSanitized =
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    true;  // memory and time mean nothing then
+#else
+    false;
+#endif
+
+TEST(HttpWire, KeepsIdleConnectionsInLittleMemoryAndServesThemAllAtOnce) {
+  const DescriptorLimit limit;
+  const char* asked = std::getenv("SLUICE_IDLE_CONNECTIONS");
+  const int64_t count = std::min<int64_t>(asked ? std::atoll(asked) : 1000,
+                                          static_cast<int64_t>(limit.count()) / 2 - 100);
+  TestServerOptions options;
+  options.limits.connections_per_address_max = count + 1;
+  TestServer server(options);
+  const auto serve_all = [](auto& clients) {
+    for (auto& client : clients) client->Send(kGet);
+    for (auto& client : clients)
+      ASSERT_THAT(client->ReadUntil("\r\n\r\n", 20), StartsWith("HTTP/1.1 200"));
+  };
+  std::vector<std::unique_ptr<SocketClient>> clients;
+  for (int64_t i = 0; i < 50; ++i) clients.push_back(std::make_unique<SocketClient>(server.port()));
+  serve_all(clients);  // what the first requests allocate for good
+  const int64_t before = ResidentBytes();
+  const double begin = MonotonicSeconds();
+  while (static_cast<int64_t>(clients.size()) < count)
+    clients.push_back(std::make_unique<SocketClient>(server.port()));
+  serve_all(clients);
+  const double seconds = MonotonicSeconds() - begin;
+  const int64_t each = (ResidentBytes() - before) / (count - 50);
+  fmt::print("{} idle connections: {} bytes each, {:.2f} s to open and serve\n", count, each,
+             seconds);
+  if (!kSanitized) {
+    EXPECT_LE(each, 16 * 1024);
+  }
+  const double cpu = ProcessorSeconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  if (!kSanitized) {
+    EXPECT_LT(ProcessorSeconds() - cpu, 0.1);  // idle costs no time
+  }
+  EXPECT_EQ(server.Get("/livez").status, 200);
+  serve_all(clients);
+}
+
+TEST(HttpWire, RefusesWhileDescriptorsAreUsedUpAndServesAgainAfterwards) {
+  TestServer server;
+  EXPECT_EQ(server.Get("/livez").status, 200);
+  const int free_descriptor = dup(0);
+  close(free_descriptor);
+  {
+    const DescriptorLimit limit(static_cast<rlim_t>(free_descriptor) + 1);
+    SocketClient client(server.port());  // has the last one
+    ASSERT_TRUE(client.connected());
+    const double cpu = ProcessorSeconds();
+    EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 503"));
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    if (!kSanitized) {
+      EXPECT_LT(ProcessorSeconds() - cpu, 0.15);  // accepting pauses instead of spinning
+    }
+  }
   EXPECT_TRUE(Within(2, [&] { return server.Get("/livez").status == 200; }));
 }
 

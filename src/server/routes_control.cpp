@@ -14,6 +14,7 @@ namespace sluice {
 namespace {
 
 constexpr auto kProbePoll = std::chrono::milliseconds(50);
+constexpr double kFaultSeconds = 60;
 
 HttpResponse Text(int status, std::string body) {
   return {.status = status, .content_type = "text/plain; charset=utf-8", .body = std::move(body)};
@@ -31,16 +32,22 @@ bool Names(std::string_view rid, std::string_view id) {
 
 }  // namespace
 
+// Three numeric faults within a minute: the weights or the machine are suspect, so a balancer
+// should send its requests elsewhere. What comes nevertheless is served.
+bool App::Healthy() const {
+  if (phase_ != Phase::kReady) return false;
+  const double third = engine_->stats().third_last_fault_monotonic;
+  return third == 0 || MonotonicSeconds() - third > kFaultSeconds;
+}
+
 void App::Health(const ExchangePtr& exchange) {
-  exchange->Respond(Text(phase_ == Phase::kReady ? 200 : 503, ""));
+  exchange->Respond(Text(Healthy() ? 200 : 503, ""));
 }
-void App::Ready(const ExchangePtr& exchange) {
-  exchange->Respond(Text(phase_ == Phase::kReady ? 200 : 503, ""));
-}
+void App::Ready(const ExchangePtr& exchange) { exchange->Respond(Text(Healthy() ? 200 : 503, "")); }
 void App::Live(const ExchangePtr& exchange) { exchange->Respond(Text(200, "")); }
 
 void App::HealthGenerate(const ExchangePtr& exchange) {
-  if (phase_ != Phase::kReady) return exchange->Respond(Text(503, ""));
+  if (!Healthy()) return exchange->Respond(Text(503, ""));
   {
     const std::lock_guard lock(health_mutex_);
     health_waiting_.push_back(exchange);

@@ -6,6 +6,7 @@
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 
+#include "base/clock.h"
 #include "server/testing/test_server.h"
 
 namespace sluice {
@@ -432,6 +433,40 @@ TEST(Routes, HealthFollowsThePhase) {
   check(503, 200);
   server.app().SetPhase(Phase::kStopping);
   check(503, 503);
+}
+
+TEST(Routes, ThreeNumericFaultsWithinAMinuteMakeTheServerUnready) {
+  TestServer server;
+  server.engine().SetThirdLastFault(MonotonicSeconds() - 30);
+  for (const char* path : {"/health", "/readyz", "/health_generate"})
+    EXPECT_EQ(server.Get(path).status, 503) << path;
+  EXPECT_EQ(server.Get("/livez").status, 200);
+  EXPECT_EQ(server.Post("/generate", R"({"text": "x"})").status, 200);
+  server.engine().SetThirdLastFault(MonotonicSeconds() - 61);
+  EXPECT_EQ(server.Get("/readyz").status, 200);
+}
+
+TEST(Routes, ForeignHostsAreRefusedWhereHostsAreChecked) {
+  TestServerOptions options;
+  options.check_host = true;
+  options.allowed_hosts = {"gateway.example"};
+  TestServer server(options);
+  const auto status = [&](const std::string& host) {
+    SocketClient client(server.port());
+    client.Send("GET /version HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n");
+    std::string bytes = client.ReadAll();
+    const SimpleResponse response = TakeResponse(bytes);
+    if (response.status == 403) {
+      EXPECT_EQ(json::parse(response.body).at("error").at("code"), "host_not_allowed");
+    }
+    return response.status;
+  };
+  for (const char* host : {"localhost", "LOCALHOST:30000", "127.0.0.1:30000", "0.0.0.0", "[::1]:80",
+                           "[::1]", "Gateway.Example:443"})
+    EXPECT_EQ(status(host), 200) << host;
+  for (const char* host : {"evil.example", "evil.example:30000", "127.0.0.1.evil.example",
+                           "localhost.evil.example", "[evil]", "1.2.3"})
+    EXPECT_EQ(status(host), 403) << host;
 }
 
 TEST(Routes, InfoRoutesAreCleanJson) {

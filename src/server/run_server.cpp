@@ -14,12 +14,13 @@
 #include "base/log.h"
 #include "server/front_text_service.h"
 #include "server/signals.h"
+#include "server/watchdog.h"
 
 namespace sluice {
 namespace {
 
 constexpr auto kDrainPoll = std::chrono::milliseconds(20);
-constexpr double kAbortSeconds = 5;  // for the last events of aborted requests to leave
+constexpr double kAbortSeconds = 5;  // for the last events of ended requests to leave
 
 /// Counts the signals; the first while loading ends the process, as nobody is being served yet.
 class StopRequest {
@@ -114,13 +115,11 @@ void Drain(const ServerOptions& options, App& app, HttpServer& http, Engine& eng
   }
   engine.Drain();
   if (!hurry) return;
-  log::Warning("aborting {} requests in flight", http.active_requests());
+  log::Warning("ending {} requests in flight", http.active_requests());
+  engine.Shutdown();  // each call ends with an error: as a status, or as the stream's last frame
   const double begin = MonotonicSeconds();
-  while (http.active_requests() > 0 && MonotonicSeconds() - begin < kAbortSeconds) {
-    for (const std::string& id : engine.LiveRequests())
-      engine.Cancel(id, "the server is shutting down");
+  while (http.active_requests() > 0 && MonotonicSeconds() - begin < kAbortSeconds)
     std::this_thread::sleep_for(kDrainPoll);
-  }
 }
 
 }  // namespace
@@ -156,6 +155,14 @@ int RunServer(const ServerOptions& options, const EngineOptions& engine_options)
   }
   stop.LoadingDone();
   app.SetPhase(Phase::kReady);
+  const Watchdog watchdog(
+      options.watchdog_seconds, [&] { return (*engine)->stats().current_step_seconds; },
+      [&](double seconds) {
+        app.SetPhase(Phase::kStopping);  // probes still get their 503 while the core is written
+        log::Error("watchdog: a step has run for {:.0f} s, allowed are {:.0f}; aborting", seconds,
+                   options.watchdog_seconds);
+        std::abort();
+      });
   fmt::print("The server is fired up and ready to roll!\n");
   std::fflush(stdout);
 

@@ -12,6 +12,7 @@ struct ServerOptions {
   HttpServerOptions http;
   AppOptions app;
   bool warm_up = true;
+  double watchdog_seconds = 300;                // a step that takes longer is taken to hang; 0: off
   double drain_seconds = 5;                     // after SIGTERM: unready, but still admitting
   std::optional<double> drain_timeout_seconds;  // for what is in flight; none: as long as it takes
 };
@@ -26,6 +27,8 @@ inline constexpr int kExitUsage = 2;   // at start-up: flags, files, port
 ///
 /// SIGTERM: /readyz and /health say 503 at once; after `drain_seconds` new requests are refused;
 /// what runs is finished. SIGINT skips the wait. A second signal ends what runs with an error.
+/// A step beyond `watchdog_seconds` ends the process by abort(): where core dumps are enabled, one
+/// shows where every thread was.
 /// PrepareSignals must have been called.
 int RunServer(const ServerOptions& options, const EngineOptions& engine_options);
 

@@ -297,7 +297,7 @@ class Concurrency(WithServer):
             "max_new_tokens": 8000, "ignore_eos": True, "n": 4}}).encode()
         for way in ("close", "half"):
             with socket.create_connection(("127.0.0.1", self.server.port)) as connection:
-                connection.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+                connection.sendall(b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
                                    % len(body) + body)
                 end = time.monotonic() + 5
                 while self.server.running() == 0 and time.monotonic() < end:
@@ -348,7 +348,7 @@ class Life(unittest.TestCase):
         self.assertEqual(server.wait(60), 0)
         server.stop()
 
-    def test_a_second_signal_aborts(self):
+    def test_a_second_signal_ends_requests_with_an_error(self):
         server = self.start()
         thread, result = self.start_request(server, 8000)
         server.signal(signal.SIGTERM)
@@ -359,7 +359,9 @@ class Life(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 5)
         server.stop()
         thread.join(10)
-        self.assertEqual(result.get("reason"), "abort", result)
+        self.assertIsInstance(result.get("error"), openai.InternalServerError, result)
+        self.assertEqual(result["error"].status_code, 503)
+        self.assertEqual(result["error"].code, "draining")
 
     def test_start_up_errors_are_one_line_and_status_2(self):
         for flags, says in ((["--model-path", "/no/such/model"], "/no/such/model"),

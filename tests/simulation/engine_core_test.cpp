@@ -9,6 +9,7 @@
 #include <map>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "fake_model.h"
@@ -51,13 +52,15 @@ class EngineCoreTest : public testing::Test {
     changed_.notify_all();
   }
 
-  Result<uint64_t> Submit(uintptr_t name, int64_t prompt, int64_t max_new) {
+  Result<uint64_t> Submit(uintptr_t name, int64_t prompt, int64_t max_new,
+                          double admit_by_seconds = 0) {
     CoreRequest request;
     request.prompt.assign(prompt, static_cast<int32_t>(name % 50));
     request.sampling.max_new_tokens = max_new;
     request.sampling.ignore_eos = true;
     request.seed = name;
     request.owner = reinterpret_cast<void*>(name);
+    request.admit_by_seconds = admit_by_seconds;
     return core_->Submit(std::move(request));
   }
 
@@ -143,6 +146,37 @@ TEST_F(EngineCoreTest, RefusesWhenTheQueueIsFullAndTakesMoreLater) {
   EXPECT_TRUE(Submit(5, 5, 1).ok());
 }
 
+TEST_F(EngineCoreTest, ARequestThatWaitsTooLongEndsWithAQueueTimeout) {
+  model_.step_us = 2000;
+  Start({.limits = {.running_requests = 1}});
+  ASSERT_TRUE(Submit(1, 5, 100).ok());
+  WaitFor([&] { return heard_[1].tokens >= 1; });
+  ASSERT_TRUE(Submit(2, 5, 10, MonotonicSeconds() + 0.02).ok());
+  ASSERT_TRUE(Submit(3, 5, 10, MonotonicSeconds() + 1000).ok());
+  int meanwhile = 0;
+  WaitFor([&] {
+    meanwhile = heard_[1].tokens;
+    return heard_[2].ends > 0;
+  });
+  EXPECT_EQ(heard_[2].finish.error.code(), Code::kQueueTimeout);
+  EXPECT_THAT(heard_[2].finish.error.message(), testing::HasSubstr("max-queue-seconds"));
+  EXPECT_LT(meanwhile, 100);  // the first still ran
+  WaitForEnd(3);
+  EXPECT_EQ(heard_[1].tokens, 100);
+  EXPECT_EQ(heard_[3].tokens, 10);
+  ExpectAllFree();
+}
+
+TEST_F(EngineCoreTest, SaysHowLongTheStepAtHandHasRun) {
+  model_.step_us = 50'000;
+  Start({.limits = {.running_requests = 1}});
+  EXPECT_EQ(core_->current_step_seconds(), 0);
+  ASSERT_TRUE(Submit(1, 5, 3).ok());
+  while (core_->current_step_seconds() < 0.01) std::this_thread::sleep_for(1ms);
+  WaitForEnd(1);
+  while (core_->current_step_seconds() > 0) std::this_thread::sleep_for(1ms);
+}
+
 TEST_F(EngineCoreTest, RefusesAPromptThatCanNeverFit) {
   Start({.limits = {.running_requests = 1}, .kv_pages = 2});
   const Status status = Submit(1, 129, 1).status();
@@ -198,6 +232,16 @@ TEST_F(EngineCoreTest, ANumericFaultEndsOneRequestOnly) {
   EXPECT_THAT(heard_[3].finish.error.message(), testing::HasSubstr("id 7"));
   EXPECT_EQ(heard_[4].finish.type, CoreFinish::Type::kLength);
   ExpectAllFree();
+  EXPECT_EQ(core_->counters().numeric_faults, 1);
+  EXPECT_EQ(core_->counters().third_last_fault_monotonic, 0);
+  const double before = MonotonicSeconds();
+  for (const uintptr_t name : {53, 103}) {  // of token 3 as well
+    ASSERT_TRUE(Submit(name, 5, 5).ok());
+    WaitForEnd(name);
+  }
+  EXPECT_EQ(core_->counters().numeric_faults, 3);
+  EXPECT_GT(core_->counters().third_last_fault_monotonic, 0);
+  EXPECT_LT(core_->counters().third_last_fault_monotonic, before);
 }
 
 TEST_F(EngineCoreTest, AThousandCancelsAtRandomMoments) {

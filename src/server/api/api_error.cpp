@@ -43,6 +43,7 @@ struct HttpRow {
 };
 
 constexpr HttpRow kHttpRows[] = {
+    {403, "PermissionDeniedError",   "host_not_allowed"},
     {404, "NotFoundError",           "not_found"},
     {405, "BadRequestError",         "method_not_allowed"},
     {408, "BadRequestError",         "request_timeout"},

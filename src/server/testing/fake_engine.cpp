@@ -72,6 +72,7 @@ EngineStats FakeEngine::stats() const {
   stats.finished_requests = finished_;
   stats.kv_tokens_total = info_.max_total_tokens;
   stats.last_step_monotonic = last_step_;
+  stats.third_last_fault_monotonic = third_last_fault_;
   return stats;
 }
 
@@ -117,6 +118,20 @@ Result<GenerateResult> FakeEngine::Generate(GenerateRequest) {
 void FakeEngine::Drain() {
   const std::lock_guard lock(mutex_);
   draining_ = true;
+}
+
+void FakeEngine::Shutdown() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+  for (const auto& [id, live] : live_) {
+    live->fault = Fault::kFirstEvent;
+    live->fault_status = Error(Code::kDraining, "The server is shutting down.");
+  }
+}
+
+void FakeEngine::SetThirdLastFault(double monotonic) {
+  const std::lock_guard lock(mutex_);
+  third_last_fault_ = monotonic;
 }
 
 void FakeEngine::InjectFault(Fault fault, Status status) {

@@ -41,10 +41,13 @@ class FakeEngine final : public Engine {
   std::vector<std::string> LiveRequests() const override;
   Result<GenerateResult> Generate(GenerateRequest request) override;
   void Drain() override;
+  void Shutdown() override;
 
   /// The next request fails so, at Submit, or as an event before or after its first token.
   enum class Fault { kNone, kAtSubmit, kFirstEvent, kThirdToken };
   void InjectFault(Fault fault, Status status);
+  /// What stats() says of numeric faults.
+  void SetThirdLastFault(double monotonic);
   /// Requests seen so far, in order.
   std::vector<GenerateRequest> Seen() const;
   size_t live() const { return LiveRequests().size(); }
@@ -71,7 +74,7 @@ class FakeEngine final : public Engine {
   Fault next_fault_ = Fault::kNone;
   Status next_status_;
   int64_t next_id_ = 0, finished_ = 0;
-  double last_step_ = 0;
+  double last_step_ = 0, third_last_fault_ = 0;
   bool stopping_ = false, draining_ = false;
   std::thread thread_;
 };

@@ -15,6 +15,8 @@ struct TestServerOptions {
   HttpLimits limits;
   ApiConfig api;
   Phase phase = Phase::kReady;
+  bool check_host = false;
+  std::vector<std::string> allowed_hosts;
 };
 
 class TestServer {
@@ -51,6 +53,8 @@ class TestServer {
     app.api = options.api;
     app.flags_json = R"({"model_path":"fake","port":0})";
     app.health_timeout_seconds = 2;
+    app.check_host = options.check_host;
+    app.allowed_hosts = options.allowed_hosts;
     return app;
   }
 
