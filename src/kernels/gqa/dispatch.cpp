@@ -25,7 +25,7 @@ const Variant<GqaArgs> kGqaVariants[] = {
 void CheckShapes(const GqaArgs& args) {
   const GqaShape& shape = args.shape;
   CHECK(shape.kv_heads > 0 && shape.heads > 0 && shape.heads % shape.kv_heads == 0);
-  CHECK(shape.head_dim > 0 && shape.head_dim % 2 == 0);
+  CHECK_GT(shape.head_dim, 0);
   CHECK_EQ(args.q.dim(1), shape.heads);
   CHECK_EQ(args.q.dim(2), shape.head_dim);
   CHECK_EQ(args.out.dim(0), args.q.dim(0));

@@ -14,12 +14,11 @@ namespace sluice {
 struct GqaShape {
   int64_t heads;     // of queries; a multiple of kv_heads
   int64_t kv_heads;  // head h reads keys and values of kv head h / (heads / kv_heads)
-  int64_t head_dim;  // of queries, keys and values; even
+  int64_t head_dim;  // of queries, keys and values
 };
 
-/// One layer's keys and values. A page holds for each kv head its 64 keys, then its 64 values, 64 *
-/// head_dim elements each, so that a head's page is read in one piece; their order inside is
-/// kv_layout.h's.
+/// One layer's keys and values. A page holds for each kv head its 64 keys, then its 64 values, so
+/// that a head's page is read in one piece; sizes and the order inside are kv_layout.h's.
 struct KvCache {
   std::byte* base;      // page 0 of this layer
   int64_t page_stride;  // bytes from page to page

@@ -40,7 +40,7 @@ class Layer {
  public:
   Layer(const Config& config, int64_t pages, uint64_t seed) : config(config), random_(seed) {
     const int64_t page_bytes =
-        kKvPageTokens * 2 * config.kv_width() * DTypeBytes(config.dtype()) + 64;
+        KvPageBytes(config.dtype(), config.shape.kv_heads, config.shape.head_dim) + 64;
     pool_.assign(pages * page_bytes, std::byte{0xff});
     cache = {pool_.data(), page_bytes, config.dtype()};
     for (int64_t p = 0; p < pages; ++p) free_.push_back(static_cast<int32_t>(p));
@@ -200,6 +200,8 @@ TEST(Gqa, EveryVariantMatchesTheReferenceOnRaggedOddShapes) {
       {{4, 2, 80}},
       {{3, 1, 6}, Rounding::kNone},
       {{3, 3, 6}},
+      {{4, 2, 33}},  // odd
+      {{2, 1, 7}, Rounding::kNone},
       {{32, 1, 24}},  // more heads than a strip
       {{4, 2, 32}, Rounding::kNone, 3.0f},
       {{4, 2, 32}, Rounding::kNone, 3.0f, 16},
@@ -366,60 +368,66 @@ TEST(Gqa, TheTemperatureBeginsBeyondItsLength) {
 
 TEST(GqaStore, WritesEachElementWhereTheLayoutSaysAndNothingElse) {
   for (DType dtype : {DType::kBf16, DType::kF32}) {
-    const GqaShape shape = {4, 2, 6};
-    const int64_t rows = 70, begin = 60, width = shape.kv_heads * shape.head_dim;
-    const int32_t pages[] = {2, 0, 3};
-    const int64_t element = DTypeBytes(dtype), page_bytes = 64 * 2 * width * element;
-    std::vector<std::byte> pool(4 * page_bytes, std::byte{0xab});
-    std::vector<float> key(rows * width), value(rows * width);
-    for (size_t i = 0; i < key.size(); ++i) {
-      key[i] = static_cast<float>(i % 128) + 1;
-      value[i] = -static_cast<float>(i % 128) - 1;
+    for (int64_t head_dim : {6, 7}) {
+      const GqaShape shape = {4, 2, head_dim};
+      const int64_t rows = 70, begin = 60, width = shape.kv_heads * shape.head_dim;
+      const int32_t pages[] = {2, 0, 3};
+      const int64_t element = DTypeBytes(dtype),
+                    page_bytes = KvPageBytes(dtype, shape.kv_heads, shape.head_dim);
+      std::vector<std::byte> pool(4 * page_bytes, std::byte{0xab});
+      std::vector<float> key(rows * width), value(rows * width);
+      for (size_t i = 0; i < key.size(); ++i) {
+        key[i] = static_cast<float>(i % 128) + 1;
+        value[i] = -static_cast<float>(i % 128) - 1;
+      }
+      const GqaSequence sequence = {0, rows, begin, pages};
+      Team team(2);
+      Arena arena;
+      Exec exec{team, ThisMachine(), arena};
+      GqaStore({{key.data(), {rows, shape.kv_heads, shape.head_dim}},
+                {value.data(), {rows, shape.kv_heads, shape.head_dim}},
+                shape,
+                {pool.data(), page_bytes, dtype},
+                {&sequence, 1}},
+               exec);
+      std::vector<std::byte> expected(4 * page_bytes, std::byte{0xab});
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t h = 0; h < shape.kv_heads; ++h)
+          for (int64_t d = 0; d < shape.head_dim; ++d)
+            for (bool is_value : {false, true}) {
+              const int64_t t = (begin + r) % 64,
+                            from = (r * shape.kv_heads + h) * shape.head_dim + d;
+              const int64_t index =
+                  is_value ? ValueIndex(dtype, t, d, shape.head_dim) : KeyIndex(dtype, t, d);
+              std::byte* to = expected.data() + pages[(begin + r) / 64] * page_bytes +
+                              (2 * h + is_value) * HeadKeysBytes(dtype, shape.head_dim) +
+                              index * element;
+              const float x = is_value ? value[from] : key[from];
+              const Bf16 narrow = ToBf16(x);
+              if (dtype == DType::kBf16)
+                std::memcpy(to, &narrow, 2);
+              else
+                std::memcpy(to, &x, 4);
+            }
+      EXPECT_EQ(0, std::memcmp(pool.data(), expected.data(), pool.size()));
     }
-    const GqaSequence sequence = {0, rows, begin, pages};
-    Team team(2);
-    Arena arena;
-    Exec exec{team, ThisMachine(), arena};
-    GqaStore({{key.data(), {rows, shape.kv_heads, shape.head_dim}},
-              {value.data(), {rows, shape.kv_heads, shape.head_dim}},
-              shape,
-              {pool.data(), page_bytes, dtype},
-              {&sequence, 1}},
-             exec);
-    std::vector<std::byte> expected(4 * page_bytes, std::byte{0xab});
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t h = 0; h < shape.kv_heads; ++h)
-        for (int64_t d = 0; d < shape.head_dim; ++d)
-          for (bool is_value : {false, true}) {
-            const int64_t t = (begin + r) % 64,
-                          from = (r * shape.kv_heads + h) * shape.head_dim + d;
-            const int64_t index =
-                is_value ? ValueIndex(dtype, t, d, shape.head_dim) : KeyIndex(dtype, t, d);
-            std::byte* to = expected.data() + pages[(begin + r) / 64] * page_bytes +
-                            (2 * h + is_value) * HeadKeysBytes(dtype, shape.head_dim) +
-                            index * element;
-            const float x = is_value ? value[from] : key[from];
-            const Bf16 narrow = ToBf16(x);
-            if (dtype == DType::kBf16)
-              std::memcpy(to, &narrow, 2);
-            else
-              std::memcpy(to, &x, 4);
-          }
-    EXPECT_EQ(0, std::memcmp(pool.data(), expected.data(), pool.size()));
   }
 }
 
-TEST(KvLayout, IsAPermutationOfAHeadsPage) {
+TEST(KvLayout, GivesEachElementItsOwnPlaceInAHeadsPage) {
   for (DType dtype : {DType::kBf16, DType::kF32})
-    for (int64_t head_dim : {2, 6, 40, 128}) {
-      std::vector<int> keys(64 * head_dim, 0), values(64 * head_dim, 0);
+    for (int64_t head_dim : {1, 2, 6, 33, 40, 128}) {
+      const int64_t elements = HeadKeysBytes(dtype, head_dim) / DTypeBytes(dtype);
+      std::vector<int> keys(elements, 0), values(elements, 0);
       for (int64_t t = 0; t < 64; ++t)
         for (int64_t d = 0; d < head_dim; ++d) {
           ++keys.at(KeyIndex(dtype, t, d));
           ++values.at(ValueIndex(dtype, t, d, head_dim));
         }
-      EXPECT_EQ(keys, std::vector<int>(64 * head_dim, 1));
-      EXPECT_EQ(values, std::vector<int>(64 * head_dim, 1));
+      for (const auto& places : {keys, values}) {
+        EXPECT_EQ(*std::max_element(places.begin(), places.end()), 1);
+        EXPECT_EQ(std::count(places.begin(), places.end(), 1), 64 * head_dim);
+      }
     }
 }
 

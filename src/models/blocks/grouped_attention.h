@@ -6,6 +6,7 @@
 
 #include "formats/packed_matrix.h"
 #include "kernels/gqa/gqa.h"
+#include "kernels/gqa/kv_layout.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
 #include "models/weight_places.h"
@@ -28,7 +29,9 @@ struct GroupedAttentionConfig {
   int64_t both_widths() const { return query_width() + 2 * key_width(); }
   DType cache_dtype() const { return rounding == Rounding::kNone ? DType::kF32 : DType::kBf16; }
   /// Bytes of a token's keys and values in one layer.
-  int64_t cache_row_bytes() const { return 2 * key_width() * DTypeBytes(cache_dtype()); }
+  int64_t cache_row_bytes() const {
+    return KvPageBytes(cache_dtype(), shape.kv_heads, shape.head_dim) / kKvPageTokens;
+  }
 };
 
 struct GroupedAttentionWeights {
