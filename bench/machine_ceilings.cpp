@@ -87,7 +87,7 @@ double FmaFlops(int lanes, const RunLanes& run) {
   return 2.0 * chains * static_cast<double>(kSteps) * lanes / (Now(lanes) - begin);
 }
 
-ReadBandwidth::ReadBandwidth(uint64_t bytes) : bytes_(bytes) {
+ReadBandwidth::ReadBandwidth(Pages pages, uint64_t bytes) : bytes_(bytes) {
   constexpr uint64_t kHuge = 2 << 20;
   memory_ = std::aligned_alloc(kHuge, bytes / kHuge * kHuge);
   if (!memory_) {
@@ -95,7 +95,7 @@ ReadBandwidth::ReadBandwidth(uint64_t bytes) : bytes_(bytes) {
                  static_cast<unsigned long long>(bytes));
     std::exit(1);
   }
-  madvise(memory_, bytes, MADV_HUGEPAGE);
+  madvise(memory_, bytes, pages == Pages::kHuge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   std::memset(memory_, 1, bytes);
 }
 

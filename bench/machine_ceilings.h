@@ -16,11 +16,14 @@ using RunLanes = std::function<void(const std::function<void(int lane)>&)>;
 /// fp32 multiply-adds from registers, two operations each, by the widest vectors here; about 5 ms.
 double FmaFlops(int lanes, const RunLanes& run);
 
+/// 2 MiB where the system grants them, or 4 KiB.
+enum class Pages { kHuge, kSmall };
+
 /// Bytes per second read from memory: every lane streams its own part of a buffer far larger than
-/// the caches, in 2 MiB pages where the system grants them.
+/// the caches.
 class ReadBandwidth {
  public:
-  explicit ReadBandwidth(uint64_t bytes = uint64_t{512} << 20);
+  explicit ReadBandwidth(Pages pages = Pages::kHuge, uint64_t bytes = uint64_t{512} << 20);
   ~ReadBandwidth();
   ReadBandwidth(const ReadBandwidth&) = delete;
   ReadBandwidth& operator=(const ReadBandwidth&) = delete;

@@ -43,6 +43,9 @@ Machine Detect() {
     if (ecx & (1u << 1)) machine.features |= kAvx512Vbmi;
     if (ecx & (1u << 11)) machine.features |= kAvx512Vnni;
     if (edx & (1u << 23)) machine.features |= kAvx512Fp16;
+    unsigned eax = 0;
+    if (__get_cpuid_count(7, 1, &eax, &b, &c, &d) && (eax & (1u << 5)))
+      machine.features |= kAvx512Bf16;
     const bool tile = edx & (1u << 24), bf16 = edx & (1u << 22), int8 = edx & (1u << 25);
     if (tile && (xcr0 & kXcr0Tiles) == kXcr0Tiles && AskForTiles()) {
       if (bf16) machine.features |= kAmxBf16;
@@ -105,6 +108,7 @@ std::string DescribeFeatures(const Machine& machine) {
   if (machine.Has(kAvx512)) out += "+avx512";
   if (machine.Has(kAvx512Vbmi)) out += "+vbmi";
   if (machine.Has(kAvx512Vnni)) out += "+vnni";
+  if (machine.Has(kAvx512Bf16)) out += "+bf16";
   if (machine.Has(kAvx512Fp16)) out += "+fp16";
   if (machine.Has(kAmxBf16)) out += "+amx_bf16";
   if (machine.Has(kAmxInt8)) out += "+amx_int8";

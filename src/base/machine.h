@@ -21,6 +21,7 @@ enum Feature : uint32_t {
   kAmxBf16 = 1u << 4,  // tile + bf16, and the kernel has granted tile state
   kAmxInt8 = 1u << 5,
   kAvx512Vbmi = 1u << 6,
+  kAvx512Bf16 = 1u << 7,
 };
 
 /// A set of features and its name.

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "cli/bench.h"
+#include "cli/bench_flags.h"
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/generate_flags.h"
@@ -103,6 +104,7 @@ class BenchCommand final : public Command {
         ->check(Positive)
         ->capture_default_str()
         ->group(group);
+    AddBenchParts(parser, parts_);
     parser.footer(
         "Example: a dummy stack at Ling-2.6-flash's widths\n"
         "  sluice bench --model-path Ling-2.6-flash --load-format dummy --skip-tokenizer-init \\\n"
@@ -110,6 +112,8 @@ class BenchCommand final : public Command {
         "\"num_experts\": 64}'");
   }
   int Run() override {
+    if (const int exit_status = RunBenchPart(*parser_, parts_); exit_status >= 0)
+      return exit_status;
     if (parser_->count("--log-level") == 0) engine_.log_level = "warning";
     const Status status = ApplyEngineFlags(engine_);
     if (!status.ok()) return Refused(name(), status);
@@ -123,6 +127,7 @@ class BenchCommand final : public Command {
   CLI::App* parser_ = nullptr;
   EngineFlags engine_;
   BenchOptions options_;
+  BenchParts parts_;
 };
 
 }  // namespace

@@ -41,6 +41,17 @@ int ReportUnknownCommand(const CLI::App& app, const std::string& word) {
   return kExitUsage;
 }
 
+/// The parser whose words these are: `sluice bench moe`, not `sluice bench`, if it was asked for.
+const CLI::App& Innermost(const CLI::App& parser) {
+  const auto chosen = parser.get_subcommands([](const CLI::App* part) { return part->parsed(); });
+  return chosen.empty() ? parser : Innermost(*chosen[0]);
+}
+
+std::string Words(const CLI::App& parser) {
+  const CLI::App* const above = parser.get_parent();
+  return (above ? Words(*above) + " " : "") + parser.get_name();
+}
+
 /// What the parser did not know: the first one, with the nearest known name.
 int ReportUnknown(const CLI::App& parser, const std::string& argument) {
   if (argument.size() < 2 || argument[0] != '-') {
@@ -54,21 +65,18 @@ int ReportUnknown(const CLI::App& parser, const std::string& argument) {
     fmt::print(stderr, "sluice: error: unknown flag {}{}\n", flag,
                nearest.empty() ? "" : fmt::format("; did you mean {}?", nearest));
   }
-  fmt::print(stderr, "Try 'sluice {} --help'.\n", parser.get_name());
+  fmt::print(stderr, "Try '{} --help'.\n", Words(parser));
   return kExitUsage;
 }
 
 /// A misspelt word often leaves something required missing: then the word is the better news.
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
-  const std::vector<const CLI::App*> chosen =
-      app.get_subcommands([](const CLI::App* command) { return command->parsed(); });
-  for (const CLI::App* parser : chosen)
-    if (const auto unknown = parser->remaining(); !unknown.empty())
-      return ReportUnknown(*parser, unknown[0]);
+  const CLI::App& parser = Innermost(app);
+  if (const auto unknown = parser.remaining(); &parser != &app && !unknown.empty())
+    return ReportUnknown(parser, unknown[0]);
   if (const auto unknown = app.remaining(); !unknown.empty())
     return ReportUnknownCommand(app, unknown[0]);
-  fmt::print(stderr, "sluice: error: {}\nTry 'sluice{} --help'.\n", error.what(),
-             chosen.empty() ? "" : " " + chosen[0]->get_name());
+  fmt::print(stderr, "sluice: error: {}\nTry '{} --help'.\n", error.what(), Words(parser));
   return kExitUsage;
 }
 
@@ -93,8 +101,10 @@ int Main(int argc, char** argv) {
   }
   for (size_t i = 0; i < commands.size(); ++i) {
     if (!parsers[i]->parsed()) continue;
-    const auto unknown = parsers[i]->remaining();
-    return unknown.empty() ? commands[i]->Run() : ReportUnknown(*parsers[i], unknown[0]);
+    for (const CLI::App* parser : {&std::as_const(*parsers[i]), &Innermost(*parsers[i])})
+      if (const auto unknown = parser->remaining(); !unknown.empty())
+        return ReportUnknown(*parser, unknown[0]);
+    return commands[i]->Run();
   }
   return kExitUsage;
 }

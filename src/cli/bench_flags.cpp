@@ -1,0 +1,74 @@
+#include "cli/bench_flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include "cli/number_checks.h"
+
+namespace sluice {
+namespace {
+
+void AddThreads(CLI::App& parser, int& threads) {
+  parser.add_option("--threads", threads, "Threads that compute [every usable core]")
+      ->check(CLI::Range(0, 4096));
+}
+
+void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
+  parser.add_option("--geometry", o.geometry, "A shipped geometry or a checkpoint's directory");
+  parser.add_option("--tokens", o.tokens, "Rows of a call, one or several")
+      ->delimiter(',')
+      ->capture_default_str();
+  parser.add_option("--format", o.format, "Of the weights: bf16")->capture_default_str();
+  parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
+      ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))
+      ->capture_default_str();
+  AddThreads(parser, o.threads);
+  parser.add_option("--runs", o.runs, "Runs that count")
+      ->check(CLI::Range(9, 10000))
+      ->capture_default_str();
+  parser.add_option("--seed", o.seed, "Of weights, rows and routing")
+      ->check(NotNegative)
+      ->capture_default_str();
+  parser.add_flag("--json", o.json, "JSON instead of a table");
+}
+
+constexpr const char* kCeilings =
+    "Before and after every run the machine's ceilings are measured; a run beside which one moved "
+    "by "
+    "more than 10 % is repeated.\n";
+
+}  // namespace
+
+void AddBenchParts(CLI::App& bench, BenchParts& parts) {
+  CLI::App& machine = *bench.add_subcommand("machine", "What this machine can do at most");
+  AddThreads(machine, parts.machine.threads);
+  machine.add_flag("--json", parts.machine.json, "JSON instead of a table");
+
+  CLI::App& moe = *bench.add_subcommand("moe", "One mixture-of-experts layer");
+  AddLayerFlags(moe, parts.moe);
+  moe.get_option("--geometry")->required();
+  moe.add_option("--ep-share", parts.moe.ep_share, "What one of N devices owns, as 1/N")
+      ->capture_default_str();
+  moe.add_option("--backend", parts.moe.backend, "How experts are computed; as --moe-backend")
+      ->capture_default_str();
+  moe.add_option("--routing", parts.moe.routing, "uniform, zipf, hot (expert 0 for every row)")
+      ->capture_default_str();
+  moe.footer(std::string(kCeilings) +
+             "Example:\n  sluice bench moe --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096");
+
+  CLI::App& linear = *bench.add_subcommand("linear", "Dense products");
+  AddLayerFlags(linear, parts.linear);
+  linear.add_option("--shapes", parts.linear.shapes, "OUTPUTSxINPUTS, one or several")
+      ->delimiter(',');
+  linear.footer(std::string(kCeilings) +
+                "Example:\n  sluice bench linear --shapes 4096x4096,8192x1024 --tokens 1,16,512");
+  for (CLI::App* part : bench.get_subcommands({})) part->allow_extras();
+}
+
+int RunBenchPart(const CLI::App& bench, const BenchParts& parts) {
+  if (bench.got_subcommand("machine")) return RunBenchMachine(parts.machine);
+  if (bench.got_subcommand("moe")) return RunBenchMoe(parts.moe);
+  if (bench.got_subcommand("linear")) return RunBenchLinear(parts.linear);
+  return -1;
+}
+
+}  // namespace sluice

@@ -1,0 +1,39 @@
+// `sluice bench moe` and `sluice bench linear`: one layer or product beside this machine's
+// ceilings.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sluice {
+
+struct BenchLayerOptions {
+  std::string geometry;
+  std::vector<int64_t> tokens = {1, 8, 32, 512, 2048};
+  std::string format = "bf16";
+  std::string cpu_isa = "auto";
+  int threads = 0;  // 0: every usable core
+  int runs = 9;
+  uint64_t seed = 1;
+  bool json = false;
+};
+
+struct BenchMoeOptions : BenchLayerOptions {
+  std::string ep_share = "1/1";
+  std::string backend = "auto";
+  std::string routing = "uniform";
+};
+
+struct BenchLinearOptions : BenchLayerOptions {
+  std::vector<std::string> shapes;  // OUTPUTSxINPUTS, instead of or besides a geometry's
+};
+
+/// Print, for each number of tokens (and shape): min, median and max of the steady runs, bytes of
+/// the weights that were read and operations per second, both as shares of ceilings measured before
+/// and after every run, the share of the roofline, and the error against the double reference. Exit
+/// status as RunPrompt.
+int RunBenchMoe(const BenchMoeOptions& options);
+int RunBenchLinear(const BenchLinearOptions& options);
+
+}  // namespace sluice

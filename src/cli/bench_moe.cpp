@@ -1,0 +1,169 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/layer_bench.h"
+#include "kernels/moe/moe.h"
+
+namespace sluice {
+namespace {
+
+// Weights of one layer; the experts hold the same values in memory of their own.
+struct Layer {
+  std::vector<ExpertWeights> experts, shared;
+
+  const ExpertWeights* SharedOrNone() const { return shared.empty() ? nullptr : shared.data(); }
+};
+
+Result<std::vector<ExpertWeights>> MakeExperts(int64_t count, int64_t hidden, int64_t intermediate,
+                                               SplitMix64& random, Team& team) {
+  TRY(auto experts, ExpertWeights::AllocateLayer(count, hidden, intermediate));
+  std::vector<float> values(static_cast<size_t>(hidden * intermediate));
+  for (float& x : values) x = static_cast<float>(random.Uniform() - 0.5) * 0.1f;
+  team.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t e = begin; e < end; ++e) {
+      ExpertWeights& expert = experts[static_cast<size_t>(e)];
+      expert.PackGate(View<const float, 2>(values.data(), {intermediate, hidden}));
+      expert.PackUp(View<const float, 2>(values.data(), {intermediate, hidden}));
+      expert.PackDown(View<const float, 2>(values.data(), {hidden, intermediate}));
+    }
+  });
+  return experts;
+}
+
+uint64_t ExpertBytes(const MoeShape& shape, int64_t intermediate) {
+  return 2 * 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(intermediate);
+}
+
+// One number of tokens: rows, routing and results, and a call on them.
+class Case {
+ public:
+  Case(const MoeShape& shape, const Layer& layer, int64_t tokens, Routing routing, uint64_t seed)
+      : shape_(shape),
+        layer_(layer),
+        tokens_(tokens),
+        routing_(routing),
+        random_(seed),
+        x_(RandomRows(random_, tokens * shape.hidden)),
+        y_(x_.size()),
+        weights_(static_cast<size_t>(tokens * shape.top_k), 1 / static_cast<float>(shape.top_k)) {}
+
+  // Fresh routing, so that the few experts of a few tokens lie in no cache.
+  void Draw() { ids_ = DrawExperts(routing_, shape_, tokens_, random_); }
+
+  LayerWork Work() const {
+    return MoeWork(shape_, ids_, layer_.experts.front().bytes(),
+                   layer_.shared.empty() ? 0 : layer_.shared.front().bytes());
+  }
+
+  void Run(MoeBackend backend, Exec& exec) {
+    Moe(Args({x_.data(), {tokens_, shape_.hidden}}, ids_, weights_,
+             {y_.data(), {tokens_, shape_.hidden}}),
+        backend, exec);
+  }
+
+  // Of the last run's output.
+  double Error(Exec& exec) const {
+    const double row_flop = 6.0 * static_cast<double>(shape_.hidden) *
+                            static_cast<double>(shape_.top_k * shape_.intermediate + shape_.shared);
+    std::vector<float> x, actual, weights;
+    std::vector<int32_t> ids;
+    const auto take = [](const auto& from, int64_t row, int64_t width, auto& to) {
+      to.insert(to.end(), from.begin() + row * width, from.begin() + (row + 1) * width);
+    };
+    const std::vector<int64_t> rows = SampleRows(tokens_, row_flop);
+    for (const int64_t row : rows) {
+      take(x_, row, shape_.hidden, x);
+      take(y_, row, shape_.hidden, actual);
+      take(ids_, row, shape_.top_k, ids);
+      take(weights_, row, shape_.top_k, weights);
+    }
+    std::vector<float> expected(x.size());
+    const auto count = static_cast<int64_t>(rows.size());
+    MoeReference(Args({x.data(), {count, shape_.hidden}}, ids, weights,
+                      {expected.data(), {count, shape_.hidden}}),
+                 exec);
+    return WorstRowError(actual, expected, shape_.hidden);
+  }
+
+ private:
+  MoeArgs Args(View<const float, 2> x, const std::vector<int32_t>& ids,
+               const std::vector<float>& weights, View<float, 2> y) const {
+    return {.x = x,
+            .ids = {ids.data(), {x.dim(0), shape_.top_k}},
+            .weights = {weights.data(), {x.dim(0), shape_.top_k}},
+            .experts = &layer_.experts,
+            .shared = layer_.SharedOrNone(),
+            .rounding = Rounding::kBf16,
+            .bf16_inputs = true,
+            .y = y};
+  }
+
+  const MoeShape& shape_;
+  const Layer& layer_;
+  int64_t tokens_;
+  Routing routing_;
+  SplitMix64 random_;
+  std::vector<float> x_, y_, weights_;
+  std::vector<int32_t> ids_;
+};
+
+Status Run(const BenchMoeOptions& options) {
+  TRY(const MoeShape whole, ReadMoeShape(options.geometry));
+  TRY(const MoeShape shape, ShareOf(whole, options.ep_share));
+  TRY(const MoeBackend backend, ParseMoeBackend(options.backend));
+  TRY(const Routing routing, ParseRouting(options.routing));
+  TRY(const auto bench, LayerBench::Make(options));
+  const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
+  const uint64_t scratch_bytes =
+      MoeScratchBytes(tokens_max, shape.top_k, shape.hidden,
+                      std::max(shape.intermediate, shape.shared), shape.experts);
+  const uint64_t rows_bytes = 8 * static_cast<uint64_t>(tokens_max * shape.hidden);
+  RETURN_IF_ERROR(bench->CheckMemory(
+      static_cast<uint64_t>(shape.experts) * ExpertBytes(shape, shape.intermediate) +
+          ExpertBytes(shape, shape.shared) + scratch_bytes + rows_bytes,
+      "; --ep-share 1/N takes a part of the experts"));
+  SplitMix64 random(options.seed);
+  Layer layer;
+  TRY(layer.experts,
+      MakeExperts(shape.experts, shape.hidden, shape.intermediate, random, bench->team()));
+  if (shape.shared) {
+    TRY(layer.shared, MakeExperts(1, shape.hidden, shape.shared, random, bench->team()));
+  }
+  TRY(Buffer buffer, Buffer::Allocate(scratch_bytes, "bench scratch"));
+  Arena scratch(std::move(buffer));
+  Exec exec{bench->team(), bench->machine(), scratch};
+  std::vector<LayerFigures> figures;
+  for (const int64_t tokens : options.tokens) {
+    Case c(shape, layer, tokens, routing, options.seed + static_cast<uint64_t>(tokens));
+    figures.push_back(bench->Measure(shape.name, tokens,
+                                     {.prepare = [&] { c.Draw(); },
+                                      .run = [&] { c.Run(backend, exec); },
+                                      .work = [&] { return c.Work(); }}));
+    c.Run(backend, exec);  // once more: the routing has been drawn anew
+    figures.back().error = c.Error(exec);
+  }
+  bench->Report({{"geometry", shape.name},
+                 {"ep-share", options.ep_share},
+                 {"hidden", std::to_string(shape.hidden)},
+                 {"intermediate", std::to_string(shape.intermediate)},
+                 {"experts", std::to_string(shape.experts)},
+                 {"top-k", std::to_string(shape.top_k)},
+                 {"shared", std::to_string(shape.shared)},
+                 {"backend", options.backend},
+                 {"format", options.format},
+                 {"routing", options.routing}},
+                figures);
+  return {};
+}
+
+}  // namespace
+
+int RunBenchMoe(const BenchMoeOptions& options) {
+  const Status status = Run(options);
+  if (status.ok()) return 0;
+  fmt::print(stderr, "sluice bench moe: error: {}\n", status.message());
+  return 2;
+}
+
+}  // namespace sluice

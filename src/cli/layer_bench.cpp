@@ -1,0 +1,212 @@
+#include "cli/layer_bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/machine.h"
+#include "base/units.h"
+#include "kernels/linear/panel_product.h"
+#include "server/json/json_writer.h"
+#include "tensor/dtype.h"
+
+namespace sluice {
+namespace {
+
+// The instruction that the machine's product kernel is made of: its peak is the ceiling.
+const bench::PeakLoop& PeakOf(const Machine& machine) {
+  const std::string_view kernel = SelectPanelKernel(machine, true).name;
+  const std::string_view product = kernel == "amx" ? "bf16 tiles" : "fp32 FMA";
+  for (const bench::PeakLoop& loop : bench::PeakLoops())
+    if (loop.product == product && loop.isa == kernel) return loop;
+  return bench::PeakLoops().front();
+}
+
+struct Spread {
+  double min, median, max;
+};
+
+Spread SpreadOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return {values.front(), values[values.size() / 2], values.back()};
+}
+
+// Medians over the runs, each beside its own ceilings.
+struct Summary {
+  Spread seconds;
+  double bytes, active, flop, flops, bandwidth;  // work of a run; ceilings per second
+  double byte_share, flop_share, roofline_share;
+};
+
+Summary Summarise(const LayerFigures& f) {
+  std::vector<double> bytes, active, flop, flops, bandwidth, byte_shares, flop_shares, shares;
+  for (size_t i = 0; i < f.work.size(); ++i) {
+    const LayerWork& work = f.work[i];
+    const bench::Ceilings& ceilings = f.runs.ceilings[i];
+    const double seconds = f.runs.seconds[i];
+    bytes.push_back(work.bytes);
+    active.push_back(static_cast<double>(work.active_experts));
+    flop.push_back(work.flop);
+    flops.push_back(ceilings.flops);
+    bandwidth.push_back(ceilings.bytes);
+    byte_shares.push_back(work.bytes / seconds / ceilings.bytes);
+    flop_shares.push_back(work.flop / seconds / ceilings.flops);
+    shares.push_back(RooflineShare(work, seconds, ceilings.flops, ceilings.bytes));
+  }
+  using bench::Median;
+  return {SpreadOf(f.runs.seconds),
+          Median(bytes),
+          Median(active),
+          Median(flop),
+          Median(flops),
+          Median(bandwidth),
+          Median(byte_shares),
+          Median(flop_shares),
+          Median(shares)};
+}
+
+void PrintLine(const LayerFigures& f) {
+  const Summary s = Summarise(f);
+  fmt::print(
+      "{:<16} {:>6} {:>9.3f} {:>9.3f} {:>9.3f} {:>7.0f} {:>9.2f} {:>7.1f} {:>5.1f}% {:>8.1f} "
+      "{:>5.1f}% {:>6.1f}% {:>9.1e}{}\n",
+      f.layer, f.tokens, s.seconds.min * 1e3, s.seconds.median * 1e3, s.seconds.max * 1e3, s.active,
+      s.bytes * 1e-6, s.bytes / s.seconds.median * 1e-9, 100 * s.byte_share,
+      s.flop / s.seconds.median * 1e-9, 100 * s.flop_share, 100 * s.roofline_share, f.error,
+      !f.runs.steady    ? "  unsteady: ceilings moved"
+      : f.runs.rejected ? fmt::format("  {} runs repeated", f.runs.rejected)
+                        : "");
+}
+
+void WriteLine(JsonWriter& json, const LayerFigures& f) {
+  const Summary s = Summarise(f);
+  json.BeginObject().Key("layer").String(f.layer).Key("tokens").Int(f.tokens);
+  json.Key("seconds").BeginObject().Key("min").Number(s.seconds.min);
+  json.Key("median").Number(s.seconds.median).Key("max").Number(s.seconds.max).EndObject();
+  json.Key("runs").Uint(f.runs.seconds.size()).Key("rejected").Int(f.runs.rejected);
+  json.Key("steady").Bool(f.runs.steady).Key("active_experts").Number(s.active);
+  json.Key("weight_bytes").Number(s.bytes).Key("flop").Number(s.flop);
+  json.Key("bytes_per_s").Number(s.bytes / s.seconds.median);
+  json.Key("flop_per_s").Number(s.flop / s.seconds.median);
+  json.Key("ceiling_bytes_per_s").Number(s.bandwidth).Key("ceiling_flop_per_s").Number(s.flops);
+  json.Key("bandwidth_share").Number(s.byte_share).Key("peak_share").Number(s.flop_share);
+  json.Key("roofline_share").Number(s.roofline_share).Key("error").Number(f.error).EndObject();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options) {
+  constexpr int64_t kTokensMax = 1 << 20;
+  for (const int64_t tokens : options.tokens)
+    if (tokens < 1 || tokens > kTokensMax)
+      return ParamError(Code::kInvalidArgument, "tokens", "--tokens has {}, allowed are 1 to {}",
+                        tokens, kTokensMax);
+  if (options.format != "bf16")
+    return ParamError(Code::kInvalidArgument, "format", "--format is {}, allowed is bf16",
+                      Quoted(options.format));
+  TRY(const Machine machine, LimitedMachine(options.cpu_isa));
+  const int threads = options.threads > 0 ? options.threads : UsableCores();
+  return std::unique_ptr<LayerBench>(new LayerBench(options, machine, threads));
+}
+
+LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine, int threads)
+    : options_(options), machine_(machine), team_(threads, true), peak_(PeakOf(machine)) {
+  Team::PinCaller();
+}
+
+Status LayerBench::CheckMemory(uint64_t bytes, const char* advice) const {
+  constexpr uint64_t kSpare = uint64_t{1} << 30;
+  const uint64_t available = MemoryAvailableBytes();
+  if (bytes + kSpare <= available) return {};
+  return Error(Code::kOutOfMemory, "{} of weights and rows are needed, {} are available{}",
+               FormatBytes(bytes), FormatBytes(available), advice);
+}
+
+LayerFigures LayerBench::Measure(std::string layer, int64_t tokens, const Steps& steps) {
+  const int lanes = team_.lanes();
+  const bench::RunLanes run = [this](const std::function<void(int)>& function) {
+    team_.Run([&](int lane) { function(lane); });
+  };
+  std::vector<LayerWork> work;
+  steps.prepare();
+  steps.run();  // the first touch of scratch memory
+  LayerFigures out{std::move(layer), tokens, {}, {}, 0};
+  out.runs = bench::RunBesideCeilings(
+      options_.runs,
+      [&] {
+        steps.prepare();
+        return bench::Ceilings{bench::MeasurePeak(peak_, bench::Feed::kRegisters, lanes, run),
+                               memory_.Measure(lanes, run)};
+      },
+      [&](int) {
+        const double begin = bench::Now(lanes);
+        steps.run();
+        const double seconds = bench::Now(lanes) - begin;
+        work.push_back(steps.work());
+        return seconds;
+      });
+  for (const int i : out.runs.indices) out.work.push_back(work[static_cast<size_t>(i)]);
+  return out;
+}
+
+void LayerBench::Report(const Settings& settings, const std::vector<LayerFigures>& figures) const {
+  std::vector<double> flops, bandwidth;
+  for (const LayerFigures& f : figures)
+    for (const bench::Ceilings& c : f.runs.ceilings) {
+      flops.push_back(c.flops);
+      bandwidth.push_back(c.bytes);
+    }
+  if (options_.json) {
+    JsonWriter json;
+    json.BeginObject();
+    for (const auto& [key, value] : settings) json.Key(key).String(value);
+    json.Key("processor").String(ProcessorName()).Key("threads").Int(team_.lanes());
+    json.Key("features").String(DescribeFeatures(machine_)).Key("peak").String(peak_.product);
+    json.Key("layers").BeginArray();
+    for (const LayerFigures& f : figures) WriteLine(json, f);
+    fmt::print("{}\n", json.EndArray().EndObject().text());
+    return;
+  }
+  fmt::print("{}, {} threads, {}\n", ProcessorName(), team_.lanes(), DescribeFeatures(machine_));
+  for (const auto& [key, value] : settings) fmt::print("{} {}  ", key, value);
+  fmt::print("\nceilings (medians): {:.1f} GFLOP/s {} {}, {:.1f} GB/s read\n\n",
+             bench::Median(flops) * 1e-9, peak_.product, peak_.isa,
+             bench::Median(bandwidth) * 1e-9);
+  fmt::print("{:<16} {:>6} {:>9} {:>9} {:>9} {:>7} {:>9} {:>7} {:>6} {:>8} {:>6} {:>7} {:>9}\n",
+             "layer", "tokens", "min ms", "median", "max", "active", "MB read", "GB/s", "share",
+             "GFLOP/s", "share", "roof", "error");
+  for (const LayerFigures& f : figures) PrintLine(f);
+}
+
+std::vector<float> RandomRows(SplitMix64& random, int64_t count) {
+  std::vector<float> rows(static_cast<size_t>(count));
+  for (float& x : rows) x = RoundToBf16(static_cast<float>(random.Uniform()) * 2 - 1);
+  return rows;
+}
+
+std::vector<int64_t> SampleRows(int64_t tokens, double row_flop) {
+  constexpr double kFlopMax = 5e8;  // the reference does some 0.5 G a second
+  constexpr int64_t kRowsMax = 4;
+  const auto rows =
+      std::clamp(static_cast<int64_t>(kFlopMax / row_flop), int64_t{1}, std::min(tokens, kRowsMax));
+  std::vector<int64_t> out;
+  for (int64_t r = 0; r < rows; ++r) out.push_back((2 * r + 1) * tokens / (2 * rows));
+  return out;
+}
+
+double WorstRowError(const std::vector<float>& actual, const std::vector<float>& expected,
+                     int64_t width) {
+  double worst = 0;
+  for (size_t begin = 0; begin < expected.size(); begin += static_cast<size_t>(width)) {
+    double difference = 0, norm = 0;
+    for (size_t i = begin; i < begin + static_cast<size_t>(width); ++i) {
+      difference += (double{actual[i]} - expected[i]) * (double{actual[i]} - expected[i]);
+      norm += double{expected[i]} * expected[i];
+    }
+    worst = std::max(worst, std::sqrt(difference / norm));
+  }
+  return worst;
+}
+
+}  // namespace sluice

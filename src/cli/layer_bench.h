@@ -1,0 +1,70 @@
+// What the benches of layers share: a team beside its ceilings, and the report.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/team.h"
+#include "bench/machine_ceilings.h"
+#include "bench/peaks.h"
+#include "bench/steady_runs.h"
+#include "cli/bench_layers.h"
+#include "cli/layer_shapes.h"
+#include "tensor/exec.h"
+
+namespace sluice {
+
+/// One line of the report.
+struct LayerFigures {
+  std::string layer;
+  int64_t tokens;
+  bench::SteadyRuns runs;
+  std::vector<LayerWork> work;  // of each run that counts
+  double error;                 // relative 2-norm of the worst sampled row
+};
+
+class LayerBench {
+ public:
+  /// Checks tokens, threads, instruction set and memory. Errors: kInvalidArgument, kUnsupported.
+  static Result<std::unique_ptr<LayerBench>> Make(const BenchLayerOptions& options);
+
+  Team& team() { return team_; }
+  const Machine& machine() const { return machine_; }
+  /// kOutOfMemory unless so many bytes can be had, with room left for the ceilings.
+  Status CheckMemory(uint64_t bytes, const char* advice) const;
+
+  /// What is done for a run: `prepare` (draws the run's inputs, before its ceilings), `run`, which
+  /// alone is timed, and `work`, what the run amounted to.
+  struct Steps {
+    std::function<void()> prepare, run;
+    std::function<LayerWork()> work;
+  };
+  LayerFigures Measure(std::string layer, int64_t tokens, const Steps& steps);
+  /// Prints everything measured: a table, or JSON with `settings` as its first members.
+  using Settings = std::vector<std::pair<std::string, std::string>>;
+  void Report(const Settings& settings, const std::vector<LayerFigures>& figures) const;
+
+ private:
+  LayerBench(const BenchLayerOptions& options, Machine machine, int threads);
+
+  const BenchLayerOptions& options_;
+  Machine machine_;
+  Team team_;
+  const bench::PeakLoop& peak_;
+  bench::ReadBandwidth memory_;
+};
+
+/// Values like activations, and their bfloat16s.
+std::vector<float> RandomRows(SplitMix64& random, int64_t count);
+
+/// Rows of `tokens` to compare with a reference that takes so many multiplications a row: a few, at
+/// least one.
+std::vector<int64_t> SampleRows(int64_t tokens, double row_flop);
+
+/// The relative 2-norm of the worst row's difference.
+double WorstRowError(const std::vector<float>& actual, const std::vector<float>& expected,
+                     int64_t width);
+
+}  // namespace sluice
