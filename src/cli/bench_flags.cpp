@@ -17,7 +17,9 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
   parser.add_option("--tokens", o.tokens, "Rows of a call, one or several")
       ->delimiter(',')
       ->capture_default_str();
-  parser.add_option("--format", o.format, "Of the weights: bf16")->capture_default_str();
+  parser
+      .add_option("--format", o.format, "Of the weights: bf16, fp8 (a scale an output), fp8_block")
+      ->capture_default_str();
   parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
       ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))
       ->capture_default_str();
@@ -48,7 +50,9 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   moe.get_option("--geometry")->required();
   moe.add_option("--ep-share", parts.moe.ep_share, "What one of N devices owns, as 1/N")
       ->capture_default_str();
-  moe.add_option("--backend", parts.moe.backend, "How experts are computed; as --moe-backend")
+  moe.add_option("--backend", parts.moe.backends,
+                 "As --moe-backend, one or several beside each other")
+      ->delimiter(',')
       ->capture_default_str();
   moe.add_option("--routing", parts.moe.routing, "uniform, zipf, hot (expert 0 for every row)")
       ->capture_default_str();

@@ -21,7 +21,7 @@ struct BenchLayerOptions {
 
 struct BenchMoeOptions : BenchLayerOptions {
   std::string ep_share = "1/1";
-  std::string backend = "auto";
+  std::vector<std::string> backends = {"auto"};  // measured one after another
   std::string routing = "uniform";
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/units.h"
 #include "cli/layer_bench.h"
 #include "kernels/linear/linear.h"
 
@@ -9,19 +10,30 @@ namespace sluice {
 namespace {
 
 // Enough copies of the weights that none is still in a cache when its turn comes again.
-Result<std::vector<PackedMatrix>> MakeWeights(const LinearShape& shape, SplitMix64& random,
-                                              Team& team) {
+Result<std::vector<PackedMatrix>> MakeWeights(WeightLayout layout, const LinearShape& shape,
+                                              SplitMix64& random, Team& team) {
   constexpr uint64_t kColdBytes = 192 << 20;
   std::vector<float> row(static_cast<size_t>(shape.inputs));
   for (float& x : row) x = random.Normal() * 0.05f;
+  std::vector<uint8_t> codes(row.size());
+  for (uint8_t& code : codes) code = random.Next() & 0xB7;  // below 1, and no NaN
   std::vector<PackedMatrix> weights;
   for (uint64_t bytes = 0; bytes < kColdBytes || weights.size() < 2;) {
-    TRY(PackedMatrix weight, PackedMatrix::Allocate(shape.outputs, shape.inputs));
+    TRY(PackedMatrix weight, PackedMatrix::Allocate(layout, shape.outputs, shape.inputs));
     bytes += weight.bytes();
     team.ParallelFor(shape.outputs, kPanelOutputs, [&](int64_t begin, int64_t end) {
       for (int64_t o = begin; o < end; ++o)
-        weight.Pack(o, View<const float, 2>(row.data(), {1, shape.inputs}));
+        if (layout.format == WeightFormat::kBf16)
+          weight.Pack(o, View<const float, 2>(row.data(), {1, shape.inputs}));
+        else
+          weight.PackCodes(o, View<const uint8_t, 2>(codes.data(), {1, shape.inputs}));
     });
+    if (weight.scale_blocks() > 0) {
+      const int64_t rows = CeilDiv(shape.outputs, OutputsPerScale(layout));
+      const std::vector<float> scales(static_cast<size_t>(rows * weight.scale_blocks()), 0.05f);
+      weight.SetScales(0, shape.outputs, {scales.data(), {rows, weight.scale_blocks()}},
+                       OutputsPerScale(layout));
+    }
     weights.push_back(std::move(weight));
   }
   return weights;
@@ -51,7 +63,8 @@ Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
   const uint64_t rows =
       static_cast<uint64_t>(tokens_max) * static_cast<uint64_t>(shape.inputs + shape.outputs);
   RETURN_IF_ERROR(bench.CheckMemory((uint64_t{256} << 20) + 4 * area + 4 * rows, ""));
-  TRY(const auto weights, MakeWeights(shape, random, bench.team()));
+  TRY(const WeightLayout layout, ParseFormat(options.format));
+  TRY(const auto weights, MakeWeights(layout, shape, random, bench.team()));
   Arena scratch;
   Exec exec{bench.team(), bench.machine(), scratch};
   for (const int64_t tokens : options.tokens) {

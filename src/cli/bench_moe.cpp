@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/units.h"
 #include "cli/layer_bench.h"
 #include "kernels/moe/moe.h"
 
@@ -15,24 +16,64 @@ struct Layer {
   const ExpertWeights* SharedOrNone() const { return shared.empty() ? nullptr : shared.data(); }
 };
 
-Result<std::vector<ExpertWeights>> MakeExperts(int64_t count, int64_t hidden, int64_t intermediate,
-                                               SplitMix64& random, Team& team) {
-  TRY(auto experts, ExpertWeights::AllocateLayer(count, hidden, intermediate));
-  std::vector<float> values(static_cast<size_t>(hidden * intermediate));
-  for (float& x : values) x = static_cast<float>(random.Uniform() - 0.5) * 0.1f;
-  team.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end; ++e) {
-      ExpertWeights& expert = experts[static_cast<size_t>(e)];
-      expert.PackGate(View<const float, 2>(values.data(), {intermediate, hidden}));
-      expert.PackUp(View<const float, 2>(values.data(), {intermediate, hidden}));
-      expert.PackDown(View<const float, 2>(values.data(), {hidden, intermediate}));
+// What one expert is packed from: bf16 values, or fp8 codes with one scale an output or a block.
+class Source {
+ public:
+  Source(WeightLayout layout, int64_t hidden, int64_t intermediate, SplitMix64& random)
+      : layout_(layout), hidden_(hidden), intermediate_(intermediate) {
+    const auto count = static_cast<size_t>(hidden * intermediate);
+    if (layout.format == WeightFormat::kBf16) {
+      values_.resize(count);
+      for (float& x : values_) x = static_cast<float>(random.Uniform() - 0.5) * 0.1f;
+      return;
     }
+    codes_.resize(count);
+    for (uint8_t& code : codes_) code = random.Next() & 0xB7;  // below 1, and no NaN
+    scales_.assign(static_cast<size_t>(std::max(hidden, intermediate)), 0.05f);
+  }
+
+  void Pack(ExpertWeights& expert) const {
+    if (layout_.format == WeightFormat::kBf16) {
+      expert.PackGate(Matrix(values_, intermediate_, hidden_));
+      expert.PackUp(Matrix(values_, intermediate_, hidden_));
+      expert.PackDown(Matrix(values_, hidden_, intermediate_));
+      return;
+    }
+    const int64_t per_scale = OutputsPerScale(layout_);
+    expert.PackGateCodes(Matrix(codes_, intermediate_, hidden_));
+    expert.PackUpCodes(Matrix(codes_, intermediate_, hidden_));
+    expert.PackDownCodes(Matrix(codes_, hidden_, intermediate_));
+    expert.SetGateScales(Scales(intermediate_, hidden_), per_scale);
+    expert.SetUpScales(Scales(intermediate_, hidden_), per_scale);
+    expert.SetDownScales(Scales(hidden_, intermediate_), per_scale);
+  }
+
+ private:
+  template <class T>
+  static View<const T, 2> Matrix(const std::vector<T>& from, int64_t rows, int64_t columns) {
+    return {from.data(), {rows, columns}};
+  }
+  View<const float, 2> Scales(int64_t outputs, int64_t inputs) const {
+    return {scales_.data(),
+            {CeilDiv(outputs, OutputsPerScale(layout_)),
+             layout_.scale_inputs ? CeilDiv(inputs, layout_.scale_inputs) : 1}};
+  }
+
+  WeightLayout layout_;
+  int64_t hidden_, intermediate_;
+  std::vector<float> values_, scales_;
+  std::vector<uint8_t> codes_;
+};
+
+Result<std::vector<ExpertWeights>> MakeExperts(WeightLayout layout, int64_t count, int64_t hidden,
+                                               int64_t intermediate, SplitMix64& random,
+                                               Team& team) {
+  TRY(auto experts, ExpertWeights::AllocateLayer(layout, count, hidden, intermediate));
+  const Source source(layout, hidden, intermediate, random);
+  team.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t e = begin; e < end; ++e) source.Pack(experts[static_cast<size_t>(e)]);
   });
   return experts;
-}
-
-uint64_t ExpertBytes(const MoeShape& shape, int64_t intermediate) {
-  return 2 * 3 * static_cast<uint64_t>(shape.hidden) * static_cast<uint64_t>(intermediate);
 }
 
 // One number of tokens: rows, routing and results, and a call on them.
@@ -111,7 +152,12 @@ class Case {
 Status Run(const BenchMoeOptions& options) {
   TRY(const MoeShape whole, ReadMoeShape(options.geometry));
   TRY(const MoeShape shape, ShareOf(whole, options.ep_share));
-  TRY(const MoeBackend backend, ParseMoeBackend(options.backend));
+  std::vector<MoeBackend> backends;
+  for (const std::string& name : options.backends) {
+    TRY(const MoeBackend backend, ParseMoeBackend(name));
+    backends.push_back(backend);
+  }
+  TRY(const WeightLayout layout, ParseFormat(options.format));
   TRY(const Routing routing, ParseRouting(options.routing));
   TRY(const auto bench, LayerBench::Make(options));
   const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
@@ -120,15 +166,17 @@ Status Run(const BenchMoeOptions& options) {
                       std::max(shape.intermediate, shape.shared), shape.experts);
   const uint64_t rows_bytes = 8 * static_cast<uint64_t>(tokens_max * shape.hidden);
   RETURN_IF_ERROR(bench->CheckMemory(
-      static_cast<uint64_t>(shape.experts) * ExpertBytes(shape, shape.intermediate) +
-          ExpertBytes(shape, shape.shared) + scratch_bytes + rows_bytes,
+      static_cast<uint64_t>(shape.experts) *
+              ExpertWeights::Bytes(layout, shape.hidden, shape.intermediate) +
+          (shape.shared ? ExpertWeights::Bytes(layout, shape.hidden, shape.shared) : 0) +
+          scratch_bytes + rows_bytes,
       "; --ep-share 1/N takes a part of the experts"));
   SplitMix64 random(options.seed);
   Layer layer;
   TRY(layer.experts,
-      MakeExperts(shape.experts, shape.hidden, shape.intermediate, random, bench->team()));
+      MakeExperts(layout, shape.experts, shape.hidden, shape.intermediate, random, bench->team()));
   if (shape.shared) {
-    TRY(layer.shared, MakeExperts(1, shape.hidden, shape.shared, random, bench->team()));
+    TRY(layer.shared, MakeExperts(layout, 1, shape.hidden, shape.shared, random, bench->team()));
   }
   TRY(Buffer buffer, Buffer::Allocate(scratch_bytes, "bench scratch"));
   Arena scratch(std::move(buffer));
@@ -136,12 +184,14 @@ Status Run(const BenchMoeOptions& options) {
   std::vector<LayerFigures> figures;
   for (const int64_t tokens : options.tokens) {
     Case c(shape, layer, tokens, routing, options.seed + static_cast<uint64_t>(tokens));
-    figures.push_back(bench->Measure(shape.name, tokens,
-                                     {.prepare = [&] { c.Draw(); },
-                                      .run = [&] { c.Run(backend, exec); },
-                                      .work = [&] { return c.Work(); }}));
-    c.Run(backend, exec);  // once more: the routing has been drawn anew
-    figures.back().error = c.Error(exec);
+    for (size_t b = 0; b < backends.size(); ++b) {
+      figures.push_back(bench->Measure(options.backends[b], tokens,
+                                       {.prepare = [&] { c.Draw(); },
+                                        .run = [&] { c.Run(backends[b], exec); },
+                                        .work = [&] { return c.Work(); }}));
+      c.Run(backends[b], exec);  // once more: the routing has been drawn anew
+      figures.back().error = c.Error(exec);
+    }
   }
   bench->Report({{"geometry", shape.name},
                  {"ep-share", options.ep_share},
@@ -150,7 +200,6 @@ Status Run(const BenchMoeOptions& options) {
                  {"experts", std::to_string(shape.experts)},
                  {"top-k", std::to_string(shape.top_k)},
                  {"shared", std::to_string(shape.shared)},
-                 {"backend", options.backend},
                  {"format", options.format},
                  {"routing", options.routing}},
                 figures);

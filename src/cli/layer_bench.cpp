@@ -96,15 +96,24 @@ void WriteLine(JsonWriter& json, const LayerFigures& f) {
 
 }  // namespace
 
+Result<WeightLayout> ParseFormat(std::string_view name) {
+  if (name == "bf16") return WeightLayout();
+  if (name == "fp8") return WeightLayout{WeightFormat::kFp8E4M3, 0};
+  if (name == "fp8_block") return WeightLayout{WeightFormat::kFp8E4M3, 128};
+  return ParamError(Code::kInvalidArgument, "format",
+                    "--format is {}, allowed are bf16, fp8, fp8_block", Quoted(name));
+}
+
+int64_t OutputsPerScale(const WeightLayout& layout) {
+  return std::max<int64_t>(layout.scale_inputs, 1);
+}
+
 Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options) {
   constexpr int64_t kTokensMax = 1 << 20;
   for (const int64_t tokens : options.tokens)
     if (tokens < 1 || tokens > kTokensMax)
       return ParamError(Code::kInvalidArgument, "tokens", "--tokens has {}, allowed are 1 to {}",
                         tokens, kTokensMax);
-  if (options.format != "bf16")
-    return ParamError(Code::kInvalidArgument, "format", "--format is {}, allowed is bf16",
-                      Quoted(options.format));
   TRY(const Machine machine, LimitedMachine(options.cpu_isa));
   const int threads = options.threads > 0 ? options.threads : UsableCores();
   return std::unique_ptr<LayerBench>(new LayerBench(options, machine, threads));

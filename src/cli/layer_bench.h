@@ -12,6 +12,7 @@
 #include "bench/steady_runs.h"
 #include "cli/bench_layers.h"
 #include "cli/layer_shapes.h"
+#include "formats/weight_format.h"
 #include "tensor/exec.h"
 
 namespace sluice {
@@ -55,6 +56,12 @@ class LayerBench {
   const bench::PeakLoop& peak_;
   bench::ReadBandwidth memory_;
 };
+
+/// "bf16", "fp8" (e4m3, one scale an output), "fp8_block" (one a block of 128 x 128). Errors:
+/// kInvalidArgument.
+Result<WeightLayout> ParseFormat(std::string_view name);
+/// Outputs that share a row of scales: 1, or the block's.
+int64_t OutputsPerScale(const WeightLayout& layout);
 
 /// Values like activations, and their bfloat16s.
 std::vector<float> RandomRows(SplitMix64& random, int64_t count);

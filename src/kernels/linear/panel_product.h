@@ -15,6 +15,7 @@ namespace sluice {
 enum class PanelEpilogue {
   kStore,  // y[o] = round(s[o] + bias[o])
   kGated,  // panels are 16 gate | 16 up: y[i] = round(round(act(round(gate[i]))) * round(up[i]))
+  kAccumulate,  // y[o - first output] = fma(row weight, round(s[o]), y[o - first output])
 };
 
 /// Sums are fp32 and their order depends on the kernel and on the matrix only: a row's bits are the
@@ -30,6 +31,9 @@ struct PanelProduct {
   Activation activation = Activation::kSilu;  // act of kGated
   const float* bias = nullptr;                // [outputs] or none; kStore only
   Rounding rounding = Rounding::kNone;
+  // kAccumulate only: y is [rows named by y_rows][(panel_end - panel_begin) * 32], whole panels.
+  const float* row_weights = nullptr;  // [rows]
+  const int32_t* y_rows = nullptr;     // [rows] row of y of each row of x
   float* y;  // row r starts at y + r * y_stride, output o (or i) at its o
   int64_t y_stride;
 };

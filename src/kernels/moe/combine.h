@@ -7,12 +7,13 @@
 
 namespace sluice {
 
-/// y = round( round( sum_j weights[j] * rows[slots[j]] ) + shared ), the sum from j = 0 on by FMAs.
+/// y = round( round( sum_j weights[slots[j]] * rows[slots[j]] ) + shared ), the sum from j = 0 on
+/// by FMAs.
 struct CombineArgs {
   const float* rows;  // row r starts at rows + r * stride
   int64_t stride;
   const int32_t* slots;  // [top_k]
-  const float* weights;  // [top_k]
+  const float* weights;  // of every row
   int64_t top_k;
   const float* shared;  // [columns] or none
   int64_t begin, end;   // columns

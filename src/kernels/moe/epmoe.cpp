@@ -4,48 +4,29 @@
 
 #include "kernels/moe/combine.h"
 #include "kernels/moe/expert_groups.h"
+#include "kernels/moe/expert_rows.h"
 
 namespace sluice {
 namespace {
 
 int64_t IntermediateStride(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }
 
-// Rows sorted by expert, in token order within one.
-struct Permutation {
-  int32_t* tokens;  // [tokens * top_k] token of every sorted row
-  int32_t* slots;   // [tokens, top_k] sorted row of every pair
-  int32_t* begins;  // [experts + 1] first sorted row of every expert
-};
-
-Permutation SortByExpert(View<const int32_t, 2> ids, int64_t experts, Arena& scratch) {
-  const int64_t tokens = ids.dim(0), top_k = ids.dim(1);
-  Permutation out{scratch.Allocate<int32_t>(tokens * top_k),
-                  scratch.Allocate<int32_t>(tokens * top_k),
-                  scratch.Allocate<int32_t>(experts + 1)};
-  // begins[e + 1] counts expert e's rows, then runs ahead from its first row while rows are placed.
-  std::fill_n(out.begins, experts + 1, 0);
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t j = 0; j < top_k; ++j) {
-      CHECK(ids(t, j) >= 0 && ids(t, j) < experts);
-      ++out.begins[ids(t, j) + 1];
-    }
-  int32_t begin = 0;
-  for (int64_t e = 0; e < experts; ++e) {
-    const int32_t count = out.begins[e + 1];
-    out.begins[e + 1] = begin;
-    begin += count;
+// Sorted row of every pair, of each token in ascending order: [tokens, top_k].
+const int32_t* SlotsOfTokens(const ExpertRows& rows, int64_t tokens, int64_t top_k,
+                             Arena& scratch) {
+  auto* slots = scratch.Allocate<int32_t>(tokens * top_k);
+  Arena::Scope scope(scratch);
+  auto* counts = scratch.Allocate<int32_t>(tokens);
+  std::fill_n(counts, tokens, 0);
+  for (int64_t row = 0; row < tokens * top_k; ++row) {
+    const int32_t t = rows.tokens[row];
+    slots[t * top_k + counts[t]++] = static_cast<int32_t>(row);
   }
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t j = 0; j < top_k; ++j) {
-      const int32_t slot = out.begins[ids(t, j) + 1]++;
-      out.tokens[slot] = static_cast<int32_t>(t);
-      out.slots[t * top_k + j] = slot;
-    }
-  return out;
+  return slots;
 }
 
 // The shared expert first, with every token; then the experts that have rows.
-std::span<const ExpertGroup> MakeGroups(const MoeArgs& args, const Permutation& sorted,
+std::span<const ExpertGroup> MakeGroups(const MoeArgs& args, const ExpertRows& sorted,
                                         Arena& scratch) {
   const int64_t experts = static_cast<int64_t>(args.experts->size());
   const int64_t tokens = args.x.dim(0);
@@ -61,8 +42,8 @@ std::span<const ExpertGroup> MakeGroups(const MoeArgs& args, const Permutation& 
 }
 
 // Few tokens share out columns instead: a whole row would leave lanes idle.
-void CombineShare(const MoeArgs& args, const Permutation& sorted, View<float, 2> rows,
-                  const Exec& exec, int lane) {
+void CombineShare(const MoeArgs& args, const ExpertRows& sorted, const int32_t* slots,
+                  View<float, 2> rows, const Exec& exec, int lane) {
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1), top_k = args.ids.dim(1);
   const int lanes = exec.team.lanes();
   const bool by_token = tokens >= 4 * lanes;
@@ -74,8 +55,8 @@ void CombineShare(const MoeArgs& args, const Permutation& sorted, View<float, 2>
   for (int64_t t = begin; t < end; ++t)
     combine({.rows = rows.data(),
              .stride = rows.stride(0),
-             .slots = sorted.slots + t * top_k,
-             .weights = args.weights.row(t),
+             .slots = slots + t * top_k,
+             .weights = sorted.weights,
              .top_k = top_k,
              .shared = args.shared ? rows.row(tokens * top_k + t) : nullptr,
              .begin = by_token ? 0 : std::min(hidden, lines * lane / lanes * kLine),
@@ -86,14 +67,13 @@ void CombineShare(const MoeArgs& args, const Permutation& sorted, View<float, 2>
 
 }  // namespace
 
-uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
-                         int64_t experts) {
-  constexpr uint64_t kAlignment = 64, kAllocations = 6;
+uint64_t EpmoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
+                           int64_t experts) {
+  constexpr uint64_t kAlignment = 64, kAllocations = 5;
   const auto rows = static_cast<uint64_t>(tokens) * (static_cast<uint64_t>(top_k) + 1);
   const auto columns = static_cast<uint64_t>(IntermediateStride(intermediate) + hidden);
-  const uint64_t per_row = columns * sizeof(float) + 2 * sizeof(int32_t);
-  const uint64_t per_expert = sizeof(ExpertGroup) + sizeof(int32_t);
-  return rows * per_row + (static_cast<uint64_t>(experts) + 1) * per_expert +
+  return ExpertRowsBytes(tokens, top_k, experts) + rows * columns * sizeof(float) +
+         rows * sizeof(int32_t) + static_cast<uint64_t>(experts + 1) * sizeof(ExpertGroup) +
          kAllocations * kAlignment;
 }
 
@@ -103,8 +83,8 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
   const int64_t rows = tokens * (args.ids.dim(1) + (args.shared ? 1 : 0));
   const int64_t stride = IntermediateStride(std::max(
       args.experts->front().intermediate(), args.shared ? args.shared->intermediate() : 0));
-  const Permutation sorted =
-      SortByExpert(args.ids, static_cast<int64_t>(args.experts->size()), exec.scratch);
+  const ExpertRows sorted = SortByExpert(args, exec.scratch);
+  const int32_t* const slots = SlotsOfTokens(sorted, tokens, args.ids.dim(1), exec.scratch);
   const ExpertGroupsArgs groups{.groups = MakeGroups(args, sorted, exec.scratch),
                                 .x = args.x,
                                 .intermediate = exec.scratch.Allocate<float>(rows * stride),
@@ -116,7 +96,7 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
   exec.team.Run([&](int lane) {
     RunExpertGroups(groups, exec.team, lane);
     exec.team.Barrier();
-    CombineShare(args, sorted, groups.out, exec, lane);
+    CombineShare(args, sorted, slots, groups.out, exec, lane);
   });
 }
 

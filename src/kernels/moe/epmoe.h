@@ -11,4 +11,8 @@ namespace sluice {
 /// output buffer; combines in token order. `kernel` multiplies. Shapes are checked and tokens > 0.
 void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec);
 
+/// Scratch that a call may take; arguments as MoeScratchBytes.
+uint64_t EpmoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
+                           int64_t experts);
+
 }  // namespace sluice

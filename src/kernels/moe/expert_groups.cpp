@@ -33,10 +33,10 @@ void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane
 
 }  // namespace
 
-void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
+void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
   ForEachShare(
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); },
-      lane, team.lanes(),
+      lane, lanes,
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
         args.kernel->Run({.x = args.x.data(),
                           .x_stride = args.x.stride(0),
@@ -51,6 +51,10 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
                           .y = args.intermediate + group.row_begin * args.intermediate_stride,
                           .y_stride = args.intermediate_stride});
       });
+}
+
+void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
+  RunGateUp(args, team.lanes(), lane);
   team.Barrier();
   ForEachShare(
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); },

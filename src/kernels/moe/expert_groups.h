@@ -29,6 +29,9 @@ struct ExpertGroupsArgs {
   const PanelKernel* kernel;
 };
 
+/// One lane's share of the first phase alone: gate, up and activation, to `intermediate`.
+void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane);
+
 /// One lane's share; every lane of the team calls it inside Team::Run. Two phases (gate and up;
 /// down), each cut evenly over the lanes along all experts' panels laid end to end, with a barrier
 /// between them. The caller needs another one before it reads `out`.

@@ -68,7 +68,8 @@ class ExpertWeights {
 
 /// y[t] = round( round( sum_j weights[t, j] * E_ids[t,j](x[t]) ) + shared(x[t]) ), where
 /// E(x) = round( down( round( round(act(round(gate x))) * round(up x) ) ) ); the sum over experts
-/// is fp32, in the order j = 0, 1, ...; a missing shared expert adds nothing.
+/// is fp32, in ascending order of their ids (of equal ids, of j): docs/decisions/0005. A missing
+/// shared expert adds nothing.
 /// A row's bits depend on that row, its ids and its weights only.
 struct MoeArgs {
   View<const float, 2> x;        // [tokens, hidden]
@@ -82,9 +83,10 @@ struct MoeArgs {
   View<float, 2> y;  // [tokens, hidden]; overlaps no input
 };
 
-/// Back ends by name (--moe-backend). "epmoe": permute rows by expert, grouped products, combine.
-/// "auto" picks the best for the machine and the shape.
-enum class MoeBackend { kAuto, kEpmoe };
+/// Back ends by name (--moe-backend), equal bit for bit. "epmoe": permute rows by expert, grouped
+/// products, combine; each stage a pass over memory. "fused_v2": the outputs' sums stay in the caches.
+/// "auto" picks the faster one for the shape, as measured (docs/fused-moe.md).
+enum class MoeBackend { kAuto, kEpmoe, kFusedV2 };
 Result<MoeBackend> ParseMoeBackend(std::string_view name);
 
 /// Scratch bytes that a call with `tokens` rows may take from the arena. `intermediate` is the

@@ -10,6 +10,7 @@
 #include "formats/fp8/quantize.h"
 #include "kernels/linear/panel_amx_emulated.h"
 #include "kernels/moe/epmoe.h"
+#include "kernels/moe/fused_v2/fused_v2.h"
 #include "kernels/testing.h"
 
 namespace sluice {
@@ -20,18 +21,24 @@ namespace {
 // 2e-3. Without rounding the error is that of fp32 chains.
 constexpr double kRoundedTolerance = 8e-3, kExactTolerance = 5e-6;
 
-// What a test runs on: this machine limited to each kernel that it has, and the AMX kernel on
-// emulated tiles.
+// What a test runs on: each back end, on this machine limited to each kernel that it has and on the
+// AMX kernel with emulated tiles.
 struct Place {
   std::string name;
+  MoeBackend backend;
   Machine machine;
   const PanelKernel* kernel = nullptr;  // instead of the machine's choice
 };
 
 std::vector<Place> PlacesHere() {
-  std::vector<Place> out = {{"amx_emulated", Machine{}, &kAmxEmulated}};
-  for (const char* isa : {"avx2", "avx512", "amx", "auto"})
-    if (auto machine = LimitedMachine(isa); machine.ok()) out.push_back({isa, *machine});
+  std::vector<Place> out;
+  for (const MoeBackend backend : {MoeBackend::kEpmoe, MoeBackend::kFusedV2}) {
+    const std::string name = backend == MoeBackend::kEpmoe ? "epmoe " : "fused_v2 ";
+    out.push_back({name + "amx_emulated", backend, Machine{}, &kAmxEmulated});
+    for (const char* isa : {"avx2", "avx512", "amx", "auto"})
+      if (auto machine = LimitedMachine(isa); machine.ok())
+        out.push_back({name + isa, backend, *machine});
+  }
   return out;
 }
 
@@ -41,6 +48,7 @@ class On {
       : machine_(place.machine),
         test_(lanes),
         exec{test_.exec.team, machine_, test_.exec.scratch},
+        backend(place.backend),
         kernel(place.kernel) {}
 
  private:
@@ -49,6 +57,7 @@ class On {
 
  public:
   Exec exec;
+  MoeBackend backend;
   const PanelKernel* kernel;
 };
 
@@ -130,10 +139,11 @@ struct Case {
 
   std::vector<float> Run(On& on, int64_t begin, int64_t count) const {
     std::vector<float> y;
-    if (on.kernel)
-      Epmoe(Args(y, begin, count), *on.kernel, on.exec);
-    else
-      Moe(Args(y, begin, count), MoeBackend::kAuto, on.exec);
+    const MoeArgs args = Args(y, begin, count);
+    if (!on.kernel)
+      Moe(args, on.backend, on.exec);
+    else if (count > 0)
+      (on.backend == MoeBackend::kEpmoe ? Epmoe : FusedV2)(args, *on.kernel, on.exec);
     return y;
   }
   std::vector<float> Run(On& on) const { return Run(on, 0, s.tokens); }
@@ -225,7 +235,7 @@ TEST(Moe, TakesAllRowsToOneExpertAndDuplicateIds) {
   ExpectMatchesReference(c, "one expert");
 }
 
-TEST(Moe, AddsExpertsInTheOrderOfTheirWeights) {
+TEST(Moe, AddsOneExpertsRowsInTheOrderOfTheirWeights) {
   // The same expert three times, with weights whose sum depends on the order.
   Case c(8, {4, 3, 40, 20, 3, 0});
   c.rounding = Rounding::kNone;
@@ -246,6 +256,45 @@ TEST(Moe, AddsExpertsInTheOrderOfTheirWeights) {
   }
 }
 
+TEST(Moe, AddsExpertsInAscendingOrderOfTheirIds) {
+  Case c(8, {1, 3, 40, 20, 3, 0});
+  c.rounding = Rounding::kNone;
+  c.ids = {2, 0, 1};
+  const std::vector<float> weights = {1.5f, 0x1p30f, -0x1p30f};  // whose sum depends on the order
+  for (const Place& place : PlacesHere()) {
+    if (place.kernel) continue;  // only bfloat16 inputs
+    On on(place);
+    std::vector<float> outputs[3];  // of experts 2, 0, 1
+    for (size_t j = 0; j < 3; ++j) {
+      c.weights = {0, 0, 0};
+      c.weights[j] = 1;
+      outputs[j] = c.Run(on);
+    }
+    c.weights = weights;
+    const auto y = c.Run(on);
+    for (size_t i = 0; i < y.size(); ++i) {
+      float sum = 0;
+      for (const size_t j : {1, 2, 0}) sum = std::fma(weights[j], outputs[j][i], sum);
+      EXPECT_EQ(y[i], sum) << place.name;
+    }
+  }
+}
+
+// More tokens than FusedV2 holds sums of, and more columns; every expert's rows cross the border.
+TEST(Moe, BackEndsAgreeBitForBitOnLargeBatches) {
+  for (const Shape& shape : {Shape{2100, 3, 40, 5, 2, 8}, {2049, 2, 1100, 3, 1, 0}}) {
+    Case c(11, shape);
+    TestExec test(2, 256 << 20);
+    std::vector<float> epmoe, fused;
+    Moe(c.Args(epmoe, 0, shape.tokens), MoeBackend::kEpmoe, test.exec);
+    Moe(c.Args(fused, 0, shape.tokens), MoeBackend::kFusedV2, test.exec);
+    EXPECT_EQ(epmoe, fused);
+    std::vector<float> row;
+    Moe(c.Args(row, 2048, 1), MoeBackend::kFusedV2, test.exec);
+    EXPECT_TRUE(std::equal(row.begin(), row.end(), fused.begin() + 2048 * shape.hidden));
+  }
+}
+
 TEST(Moe, TakesZeroAndHugeWeights) {
   Case c(2, {6, 4, 48, 40, 2, 16});
   for (size_t i = 0; i < c.weights.size(); ++i) c.weights[i] = i % 2 ? 0.0f : 1e30f;
@@ -253,8 +302,10 @@ TEST(Moe, TakesZeroAndHugeWeights) {
 }
 
 TEST(Moe, HasNothingToDoForNoTokens) {
-  On on(PlacesHere().back());
-  EXPECT_TRUE(Case(3, {0, 4, 32, 16, 2, 16}).Run(on).empty());
+  for (const Place& place : PlacesHere()) {
+    On on(place);
+    EXPECT_TRUE(Case(3, {0, 4, 32, 16, 2, 16}).Run(on).empty());
+  }
 }
 
 void ExpectRowsBitsDependOnNothingElse(const Case& c) {
@@ -302,10 +353,12 @@ TEST(Moe, TakesNoMoreScratchThanItSays) {
     const uint64_t bytes =
         MoeScratchBytes(shape.tokens, shape.top_k, shape.hidden,
                         std::max(shape.intermediate, shape.shared), shape.experts);
-    On on(PlacesHere().back());
-    c.Run(on);
-    EXPECT_LE(on.exec.scratch.used_max(), bytes);
-    EXPECT_EQ(on.exec.scratch.used(), 0u);
+    for (const Place& place : PlacesHere()) {
+      On on(place, 3);
+      c.Run(on);
+      EXPECT_LE(on.exec.scratch.used_max(), bytes) << place.name;
+      EXPECT_EQ(on.exec.scratch.used(), 0u);
+    }
   }
 }
 
@@ -380,7 +433,8 @@ TEST(ExpertWeights, InterleavesTheScalesOfGateAndUp) {
 TEST(MoeBackend, IsNamedOrRefused) {
   EXPECT_EQ(*ParseMoeBackend("auto"), MoeBackend::kAuto);
   EXPECT_EQ(*ParseMoeBackend("epmoe"), MoeBackend::kEpmoe);
-  EXPECT_THAT(ParseMoeBackend("fast").status().message(), testing::HasSubstr("auto, epmoe"));
+  EXPECT_EQ(*ParseMoeBackend("fused_v2"), MoeBackend::kFusedV2);
+  EXPECT_THAT(ParseMoeBackend("fast").status().message(), testing::HasSubstr("auto, epmoe, fused_v2"));
 }
 
 }  // namespace
