@@ -11,10 +11,10 @@ namespace sluice {
 namespace {
 
 // Tokens whose sums are held at a time, and bytes of a lane's sums. Fewer tokens read the down
-// weights more often, fewer columns the intermediate rows: with 2,048 tokens both are read at most
-// twice. Figures: docs/fused-moe.md, table 3.
+// weights more often, fewer columns the intermediate rows, which costs more than sums that only fit
+// L3: docs/fused-moe.md, table 2.
 constexpr int64_t kBlockTokens = 2048;
-constexpr int64_t kSumsBytes = 4 << 20;
+constexpr int64_t kSumsBytes = 16 << 20;
 
 int64_t IntermediateStride(int64_t intermediate) { return RoundUp(intermediate, 16); }
 
