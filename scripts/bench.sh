@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-$(nproc)}
-seconds_max=${BENCH_SECONDS:-40}  # of one kernel's bench; what it has printed by then stays
+seconds_max=${BENCH_SECONDS:-25}  # of one kernel's bench; what it has printed by then stays
 
 cmake --preset release > /dev/null
 cmake --build build/release -j "$jobs" --target sluice benches
@@ -16,25 +16,25 @@ flash=(--model-path Ling-2.6-flash --load-format dummy --skip-tokenizer-init --l
        --json-model-override-args '{"num_hidden_layers": 2, "layer_group_size": 2,
                                     "first_k_dense_replace": 1, "num_experts": 16}')
 
-run() { # run TITLE COMMAND...
-  local title=$1 status=0
-  shift
+run() { # run SECONDS TITLE COMMAND...: line by line, so that nothing is lost where it is cut
+  local seconds=$1 title=$2 status=0
+  shift 2
   printf '\n== %s\n' "$title"
-  timeout "$seconds_max" "$@" 2>&1 || status=$?
-  ((status == 124)) && echo "(cut after $seconds_max s)"
+  timeout "$seconds" stdbuf -oL "$@" 2>&1 || status=$?
+  ((status == 124)) && echo "(cut after $seconds s)"
   ((status == 0 || status == 124)) || { echo "$1 failed with status $status" >&2; return 1; }
 }
 
 report() {
   echo "sluice $(git describe --always --dirty 2> /dev/null || echo '?'), $(date -u +%Y-%m-%d)"
-  run "sluice-tiny, 2.8 M parameters, whole" \
+  run 60 "sluice-tiny, 2.8 M parameters, whole" \
     "$sluice" bench "${tiny[@]}" --prompt-tokens 512 --decode-tokens 128 --runs 7
-  run "2 layers at Ling-2.6-flash widths, whole" \
+  run 60 "2 layers at Ling-2.6-flash widths, whole" \
     "$sluice" bench "${flash[@]}" --concurrency 1 --prompt-tokens 128 --decode-tokens 32 --runs 3
-  run "streams through the engine" build/release/bench/engine_streams models/sluice-tiny
+  run 30 "streams through the engine" build/release/bench/engine_streams models/sluice-tiny
   local program
   while read -r program; do
-    run "$(basename "$program")" "$program"
+    run "$seconds_max" "$(basename "$program")" "$program"
   done < <(find build/release/src -name '*_bench' -type f -perm -u+x | sort)
 }
 
