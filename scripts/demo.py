@@ -22,6 +22,9 @@ QUESTIONS = [
      "87", True, False),
     ("Wendy has 35 stamps. After that she picks up 99. Later she gives 28 to Sam. How many stamps are "
      "there now?", "The answer is 106", False, True),
+    ("Read this text and answer the question.\n\nThe baker made fresh coffee. The code of the red lantern "
+     "is 4711. A sailor looked at the sky by the sea.\n\nWhat is the code of the red lantern?",
+     "4711", False, False),
     ("How can I chat in the terminal?", "sluice chat", False, False),
 ]
 

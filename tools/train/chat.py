@@ -5,7 +5,7 @@ import random
 
 import jinja2.sandbox
 
-from tasks import GENERATORS, SYSTEMS, draw
+from tasks import SYSTEMS, TRAINED, draw
 
 TEMPLATE = (pathlib.Path(__file__).parent / "chat_template.jinja").read_text()
 
@@ -40,21 +40,20 @@ def prompt_messages(problem):
 
 
 # How often each task starts a conversation, at first and later (data.py says when).
-MIX = {"arithmetic": 32, "recall": 20, "lists": 30, "about": 9, "tool": 9}
-LAST_MIX = {"arithmetic": 50, "recall": 24, "lists": 12, "about": 10, "tool": 4}
-LATER_MIX = {"arithmetic": 36, "recall": 26, "lists": 24, "about": 7, "tool": 7}
+FIRST_MIX = {"arithmetic": 36, "recall": 24, "lists": 24, "about": 6, "tool": 10}
+MIX = {"arithmetic": 34, "recall": 15, "lists": 32, "about": 6, "tool": 13}
 
 
-def conversation(rng, sentence_count=None, mix=MIX):
+def conversation(rng, sentence_count=None, generators=TRAINED, mix=MIX):
     """Pieces (text, learn) of one training conversation; learnt pieces are assistant turns.
 
     Most hold one problem; some go on with further ones, as a user would. Reasoning of earlier turns is
     dropped by the template, so a thinking conversation has one turn.
     """
     if sentence_count:
-        problem = draw(lambda r: GENERATORS["recall"](r, sentence_count, r.randint(3, 8)), rng)
+        problem = draw(lambda r: TRAINED["recall"](r, sentence_count, r.randint(3, 8)), rng)
     else:
-        problem = draw(GENERATORS[rng.choices(list(mix), mix.values())[0]], rng)
+        problem = draw(generators[rng.choices(list(mix), mix.values())[0]], rng)
     thinking = bool(problem.steps) and rng.random() < 0.2
     if rng.random() < 0.1:
         problem.system = rng.choice(SYSTEMS)
@@ -66,7 +65,7 @@ def conversation(rng, sentence_count=None, mix=MIX):
     if not problem.tools and not sentence_count and rng.random() < 0.15:
         for _ in range(rng.randint(1, 2)):
             task = rng.choice(["arithmetic", "lists", "about"])
-            other = draw(GENERATORS[task], rng)
+            other = draw(generators[task], rng)
             turns.append(("user", other.user, target(other, False)))
     if thinking:
         turns = []

@@ -25,7 +25,7 @@ def parameters_from(config, seed):
     def matrix(*shape, scale=0.7):
         return torch.randn(*shape, generator=g) * scale * shape[-1] ** -0.5
 
-    p = {"embed": torch.randn(config["vocab_size"], H, generator=g) * 0.5,
+    p = {"embed": torch.randn(config["vocab_size"], H, generator=g),
          "head": matrix(config["vocab_size"], H, scale=0.1), "norm": torch.ones(H)}
     for i in range(config["num_hidden_layers"]):
         n = f"{i}."

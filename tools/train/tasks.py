@@ -32,6 +32,14 @@ def held_out(key):
     return hashlib.sha256(key.encode()).digest()[-1] % 64 == 0
 
 
+SYLLABLES = [a + b for a in "b c d f g h j k l m n p r s t v w z st br tr".split() for b in "a e i o u an el or".split()]
+
+
+def invented(rng):
+    """A word that means nothing: what stands in a prompt has to be copied, not guessed."""
+    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3)))
+
+
 def draw(generator, rng, test=False):
     """The next problem of `generator` on the wanted side of the split."""
     while True:
@@ -175,7 +183,14 @@ def recall(rng, sentence_count=None, questions=None):
 
 # --- lists and strings -----------------------------------------------------------------------------
 
-def lists(rng):
+OTHER_WORDS = NOUNS + ADJECTIVES + COLORS[6:] + THINGS
+
+
+def lists(rng, other_words=0.0):
+    """`other_words`: how often a list is made of words that the test sets do not have."""
+    words = PLAIN
+    if other_words and rng.random() < other_words:
+        words = rng.choice([OTHER_WORDS, [invented(rng) for _ in range(12)]])
     kind = rng.choice(["sort_numbers", "sort_numbers", "sort_words", "sort_letters", "reverse_words",
                        "reverse_letters", "count_words", "count_letter", "upper", "lower", "first",
                        "last", "nth", "largest", "smallest", "unique"])
@@ -207,7 +222,7 @@ def lists(rng):
         answer = f"Count: {items.count(some[0])}"
         steps = "Found: " + (", ".join(f"{i + 1}" for i in range(items.count(some[0]))) or "none")
     else:
-        items = rng.sample(PLAIN, rng.randint(2, 9) if kind == "count_words" else rng.randint(3, 6))
+        items = rng.sample(words, rng.randint(2, 9) if kind == "count_words" else rng.randint(3, 6))
         if kind == "sort_words":
             user = rng.choice(["Sort these words:", "Sort alphabetically:"])
             answer = "Sorted: " + ", ".join(sorted(items))
@@ -257,9 +272,20 @@ def about(rng):
 
 # --- tool calls ------------------------------------------------------------------------------------
 
-def tool_specs(rng):
-    """(names, description, {parameter: type}, draw arguments, requests, result, answer) per tool."""
-    city = lambda: {"city": rng.choice(CITIES)}
+def tool_specs(rng, other_words):
+    """(names, description, {parameter: type}, draw arguments, requests) per tool."""
+    def one_of(words):
+        if other_words and rng.random() < other_words:
+            word = invented(rng)
+            return word.capitalize() if words[0][0].isupper() else word
+        return rng.choice(words)
+
+    def some_of(words, most):
+        if other_words and rng.random() < other_words:
+            return " ".join(one_of(OTHER_WORDS) for _ in range(rng.randint(1, most)))
+        return " ".join(rng.sample(words, rng.randint(1, most)))
+
+    city = lambda: {"city": one_of(CITIES)}
     return [
         (["get_weather", "weather_now", "fetch_weather"], "Get the weather of a city",
          {"city": "string"}, city,
@@ -274,30 +300,32 @@ def tool_specs(rng):
          ["Set a timer for {minutes} minutes.", "Start a timer of {minutes} minutes."]),
         (["send_message", "message", "write_to"], "Send a message to a person",
          {"to": "string", "text": "string"},
-         lambda: {"to": rng.choice(NAMES), "text": " ".join(rng.sample(PLAIN, rng.randint(1, 4)))},
+         lambda: {"to": one_of(NAMES), "text": some_of(PLAIN, 4)},
          ["Send {to} the message: {text}", "Write to {to}: {text}"]),
         (["get_price", "price_of", "find_price"], "Get the price of a thing", {"item": "string"},
-         lambda: {"item": rng.choice(PLAIN)},
+         lambda: {"item": one_of(PLAIN)},
          ["What is the price of {item}?", "How much is {item}?"]),
         (["search_files", "find_files", "search"], "Search files for words", {"query": "string"},
-         lambda: {"query": " ".join(rng.sample(PLAIN, rng.randint(1, 3)))},
+         lambda: {"query": some_of(PLAIN, 3)},
          ["Search the files for: {query}", "Find files about: {query}"]),
         (["switch_light", "set_light", "light"], "Switch the light of a room",
          {"room": "string", "on": "boolean"},
-         lambda: {"room": rng.choice(["kitchen", "library", "garden", "hall", "office"]),
+         lambda: {"room": one_of(["kitchen", "library", "garden", "hall", "office"]),
                   "on": rng.random() < 0.5},
          ["Switch the light in the {room} {on}.", "Turn the {room} light {on}."]),
         (["book_table", "reserve_table", "table"], "Book a table for some people",
          {"name": "string", "people": "integer"},
-         lambda: {"name": rng.choice(NAMES), "people": rng.randint(2, 9)},
+         lambda: {"name": one_of(NAMES), "people": rng.randint(2, 9)},
          ["Book a table for {people} people for {name}.",
           "Reserve a table for {name} and {people} people."]),
     ]
 
 
-def tool(rng):
-    specs = rng.sample(tool_specs(rng), rng.choice([1, 2, 2, 3]))
+def tool(rng, other_words=0.0):
+    specs = rng.sample(tool_specs(rng, other_words), rng.choice([1, 2, 2, 3]))
     names = [rng.choice(spec[0]) for spec in specs]
+    if other_words and rng.random() < other_words:
+        names = [f"{name}_{invented(rng)}" if rng.random() < 0.5 else f"{invented(rng)}_{name}" for name in names]
     tools = [{"type": "function", "function": {
         "name": name, "description": spec[1],
         "parameters": {"type": "object", "properties": {k: {"type": t} for k, t in spec[2].items()},
@@ -324,5 +352,8 @@ def tool(rng):
 
 
 GENERATORS = {"arithmetic": arithmetic, "recall": recall, "lists": lists, "about": about, "tool": tool}
+# What is trained on: the same, and in tool calls and lists words from outside the test sets. With the few
+# words of these alone a model learns which combinations never come: the ones held out.
+TRAINED = GENERATORS | {"lists": lambda rng: lists(rng, 0.5), "tool": lambda rng: tool(rng, 0.5)}
 SYSTEMS = ["You are a helpful assistant.", "Answer in one sentence.", "You are the assistant of sluice.",
            "Be short and exact."]

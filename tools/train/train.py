@@ -1,7 +1,7 @@
 """Trains the bundled model: train.py --run FOLDER --steps N. Interrupted runs continue where they stopped.
 
-Muon for the matrices, Adam for embeddings, norms and routers; constant rate with a linear decay over the
-last 30 % of the steps. The expert bias follows the load (no auxiliary loss). Batches are a function of
+Muon for the matrices (half the step for those that write into the residual stream), Adam for embeddings,
+norms and routers; constant rate with a linear decay over the last 30 % of the steps. The expert bias follows the load (no auxiliary loss). Batches are a function of
 (seed, step), so a resumed run sees what an uninterrupted one would have seen.
 """
 import argparse
@@ -66,7 +66,8 @@ class Optimizer:
             stacked = newton_schulz(torch.cat([u.reshape(-1, rows, cols) for _, u in group]))
             stacked *= 0.02 * scale * max(1, rows / cols) ** 0.5
             for (n, u), update in zip(group, stacked.split([u.numel() // (rows * cols) for _, u in group])):
-                self.p[n].mul_(1 - 0.0005 * scale).sub_(update.view_as(u))
+                part = 0.5 if n.split(".")[-1] in ("out", "down") else 1.0
+                self.p[n].mul_(1 - 0.002 * scale).sub_(update.view_as(u) * part)
         for n in self.adam:
             g, m, v = self.mean(n), self.m[n], self.v[n]
             m.lerp_(g, 0.1)
@@ -213,8 +214,6 @@ def main():
     parser.add_argument("--workers", type=int, default=2, help="part of the seed, as batches depend on it")
     parser.add_argument("--config", type=pathlib.Path, default=HERE / "config.json")
     parser.add_argument("--tokenizer", default=str(HERE / "../../models/sluice-tiny/tokenizer.json"))
-    parser.add_argument("--align-head", action="store_true",
-                        help="on resuming, add the embedding to the output head once: copying becomes easy")
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--save-every-s", type=float, default=180)
     args = parser.parse_args()
@@ -238,9 +237,6 @@ def main():
                 shared[key][n].copy_(saved[key][n])
         shared["bias"].copy_(saved["bias"])
         shared["step"].copy_(saved["step"])
-        if args.align_head:
-            for weights in (p, shared["average"]):
-                weights["head"] += 0.06 * (weights["embed"] - weights["embed"].mean(0))
     context = torch.multiprocessing.get_context("spawn")
     barrier = context.Barrier(args.workers)
     processes = [context.Process(target=worker, args=(r, args, config, shared, barrier))
