@@ -1,5 +1,5 @@
-// tokenizer.tok.json bytes, then encoding and streaming of a text with whatever was loaded. The text is
-// what follows the first NUL byte of the input.
+// tokenizer.tok.json bytes, then encoding and streaming of a text with whatever was loaded. The
+// text is what follows the first NUL byte of the input.
 #include "try_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -34,7 +34,7 @@ struct PanelProduct {
   // kAccumulate only: y is [rows named by y_rows][(panel_end - panel_begin) * 32], whole panels.
   const float* row_weights = nullptr;  // [rows]
   const int32_t* y_rows = nullptr;     // [rows] row of y of each row of x
-  float* y;  // row r starts at y + r * y_stride, output o (or i) at its o
+  float* y;                            // row r starts at y + r * y_stride, output o (or i) at its o
   int64_t y_stride;
 };
 

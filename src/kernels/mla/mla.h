@@ -37,8 +37,12 @@ class MlaWeights {
   static Result<MlaWeights> Allocate(const MlaShape& shape);
   template <class T>
   void Pack(View<const T, 2> kv_b);
-  const PackedMatrix& expand(int64_t head) const { return expand_[head]; }  // latent -> nope + value
-  const PackedMatrix& absorb_key(int64_t head) const { return absorb_key_[head]; }  // nope -> latent
+  const PackedMatrix& expand(int64_t head) const {
+    return expand_[head];
+  }  // latent -> nope + value
+  const PackedMatrix& absorb_key(int64_t head) const {
+    return absorb_key_[head];
+  }  // nope -> latent
   const PackedMatrix& absorb_value(int64_t head) const {
     return absorb_value_[head];
   }  // latent -> value

@@ -98,8 +98,8 @@ class Step {
     return args_.cache.base + pages[page_idx] * args_.cache.page_stride;
   }
   // y = round(x W) for `rows` rows, all outputs.
-  void Multiply(const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& weight, float* y,
-                int64_t y_stride) const {
+  void Multiply(const float* x, int64_t x_stride, int64_t rows, const PackedMatrix& weight,
+                float* y, int64_t y_stride) const {
     panel_({.x = x,
             .x_stride = x_stride,
             .rows = rows,
@@ -188,8 +188,8 @@ class Step {
                   kKvPageTokens, nullptr});
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t seen = std::min(kKvPageTokens, position + r + 1 - page_begin);
-      scratch.factors[r] = ops_.softmax_page(scratch.scores + r * kKvPageTokens, seen, args_.scale, 0,
-                                             scratch.top + first + r, scratch.sum + first + r);
+      scratch.factors[r] = ops_.softmax_page(scratch.scores + r * kKvPageTokens, seen, args_.scale,
+                                             0, scratch.top + first + r, scratch.sum + first + r);
     }
     // Rows before the page's last token see one token more than the row before; the others all.
     const int64_t diagonal =

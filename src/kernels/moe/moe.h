@@ -84,8 +84,8 @@ struct MoeArgs {
 };
 
 /// Back ends by name (--moe-backend), equal bit for bit. "epmoe": permute rows by expert, grouped
-/// products, combine; each stage a pass over memory. "fused_v2": the outputs' sums stay in the caches.
-/// "auto" is epmoe, which was measured to be as fast (docs/fused-moe.md).
+/// products, combine; each stage a pass over memory. "fused_v2": the outputs' sums stay in the
+/// caches. "auto" is epmoe, which was measured to be as fast (docs/fused-moe.md).
 enum class MoeBackend { kAuto, kEpmoe, kFusedV2 };
 Result<MoeBackend> ParseMoeBackend(std::string_view name);
 

@@ -434,7 +434,8 @@ TEST(MoeBackend, IsNamedOrRefused) {
   EXPECT_EQ(*ParseMoeBackend("auto"), MoeBackend::kAuto);
   EXPECT_EQ(*ParseMoeBackend("epmoe"), MoeBackend::kEpmoe);
   EXPECT_EQ(*ParseMoeBackend("fused_v2"), MoeBackend::kFusedV2);
-  EXPECT_THAT(ParseMoeBackend("fast").status().message(), testing::HasSubstr("auto, epmoe, fused_v2"));
+  EXPECT_THAT(ParseMoeBackend("fast").status().message(),
+              testing::HasSubstr("auto, epmoe, fused_v2"));
 }
 
 }  // namespace

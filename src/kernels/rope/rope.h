@@ -18,7 +18,8 @@ struct YarnParams {
   double mscale = 1;
   double mscale_all_dim = 0;
   double extrapolation_factor = 1;  // how much the fast dimensions keep of their frequency
-  double attention_factor = 0;  // what cos and sin are multiplied by; 0: it follows from the mscales
+  double attention_factor =
+      0;  // what cos and sin are multiplied by; 0: it follows from the mscales
 };
 
 /// What YaRN calls mscale: 1 for factor <= 1, else 0.1 m ln(factor) + 1.

@@ -29,13 +29,13 @@ struct LatentAttentionConfig {
 };
 
 struct LatentAttentionWeights {
-  PackedMatrix first;               // [q_a (or q) | kv_a, hidden] as one product
+  PackedMatrix first;             // [q_a (or q) | kv_a, hidden] as one product
   std::vector<float> first_bias;  // empty or [first_width + key_width]
   std::vector<float> q_norm;      // [query_latent]
-  PackedMatrix query;               // q_b, if there is a query latent
+  PackedMatrix query;             // q_b, if there is a query latent
   std::vector<float> kv_norm;     // [latent]
   MlaWeights expand;              // kv_b
-  PackedMatrix dense;               // [hidden, heads * value]
+  PackedMatrix dense;             // [hidden, heads * value]
   std::vector<float> dense_bias;  // empty or [hidden]
 };
 

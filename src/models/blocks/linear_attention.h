@@ -28,11 +28,11 @@ struct LinearAttentionConfig {
 };
 
 struct LinearAttentionWeights {
-  PackedMatrix qkvg;                    // [3 * width | width, hidden]: q, k, v, then the gate
+  PackedMatrix qkvg;                  // [3 * width | width, hidden]: q, k, v, then the gate
   std::vector<float> qkvg_bias;       // empty, or [4 * width] with zeros for the gate
   std::vector<float> q_norm, k_norm;  // [head_dim]
   std::vector<float> g_norm;          // [width]
-  PackedMatrix dense;                   // [hidden, width]
+  PackedMatrix dense;                 // [hidden, width]
   std::vector<float> dense_bias;      // empty or [hidden]
   std::vector<float> decay;           // [heads], natural log; computed, not loaded
 };

@@ -1,5 +1,5 @@
-// A loaded tokenizer, ready to run; shared by the loaders (tokenizer_json.cpp, tok_json.cpp) and the
-// methods of Tokenizer (tokenizer.cpp).
+// A loaded tokenizer, ready to run; shared by the loaders (tokenizer_json.cpp, tok_json.cpp) and
+// the methods of Tokenizer (tokenizer.cpp).
 #pragma once
 
 #include <memory>
