@@ -108,4 +108,14 @@ double ReadBandwidth::Measure(int lanes, const RunLanes& run) const {
   return static_cast<double>(bytes_) / (Now(lanes) - begin);
 }
 
+double ReadBandwidth::MeasureCopy(int lanes, const RunLanes& run) {
+  const double begin = Now(lanes);
+  const uint64_t half = bytes_ / lanes / 2;
+  run([&](int lane) {
+    char* const to = static_cast<char*>(memory_) + 2 * half * lane;
+    std::memcpy(to, to + half, half);
+  });
+  return static_cast<double>(half) * lanes / (Now(lanes) - begin);
+}
+
 }  // namespace sluice::bench

@@ -28,6 +28,8 @@ class ReadBandwidth {
   ReadBandwidth(const ReadBandwidth&) = delete;
   ReadBandwidth& operator=(const ReadBandwidth&) = delete;
   double Measure(int lanes, const RunLanes& run) const;
+  /// Bytes per second that memcpy moves from one half of each lane's part to the other.
+  double MeasureCopy(int lanes, const RunLanes& run);
 
  private:
   uint64_t bytes_;

@@ -38,12 +38,30 @@ constexpr const char* kCeilings =
     "by "
     "more than 10 % is repeated.\n";
 
+constexpr const char* kMachineLines =
+    "All threads together, medians of 7:\n"
+    "  fp32 FMA, bf16 dot, int8 dot, bf16 tiles, int8 tiles   multiplications and additions a "
+    "second\n"
+    "              of the instructions that products are made of, from registers: the ceiling of\n"
+    "              `sluice bench moe|linear`. From L1 and L2: what is left when one operand of "
+    "each\n"
+    "              is read from there, which says how far a kernel must reuse registers.\n"
+    "  unpack      decoders of the weight formats. A format unpacked slower than its bytes are "
+    "read\n"
+    "              from memory cannot reach the read bandwidth at one row. bf16 is copied.\n"
+    "  read        the ceiling of decode: weights are read once a step. With 4 KiB pages: what\n"
+    "              missing huge pages cost.\n"
+    "  copy        memcpy, bytes copied: the ceiling of packing weights at load.\n"
+    "  barrier     one wait of all threads for each other; a fused layer has one or two.\n"
+    "  empty call  handing work to all threads and waiting for them: what every operation pays.";
+
 }  // namespace
 
 void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   CLI::App& machine = *bench.add_subcommand("machine", "What this machine can do at most");
   AddThreads(machine, parts.machine.threads);
   machine.add_flag("--json", parts.machine.json, "JSON instead of a table");
+  machine.footer(kMachineLines);
 
   CLI::App& moe = *bench.add_subcommand("moe", "One mixture-of-experts layer");
   AddLayerFlags(moe, parts.moe);

@@ -7,6 +7,7 @@
 #include "base/team.h"
 #include "bench/machine_ceilings.h"
 #include "bench/peaks.h"
+#include "bench/unpack.h"
 #include "server/json/json_writer.h"
 
 namespace sluice {
@@ -19,6 +20,11 @@ struct Peak {
   double registers, l1, l2;  // operations per second
 };
 
+struct Unpack {
+  const bench::UnpackLoop* loop;
+  double rate;  // stored bytes per second
+};
+
 struct Latency {
   double barrier_seconds, run_seconds;
 };
@@ -26,7 +32,9 @@ struct Latency {
 struct MachineFigures {
   int threads = 0;
   std::vector<Peak> peaks = {};
+  std::vector<Unpack> unpack = {};
   double read_huge = 0, read_small = 0;  // bytes per second from 2 MiB and from 4 KiB pages
+  double copy = 0;                       // within 2 MiB pages
   Latency latency = {};
 };
 
@@ -82,12 +90,17 @@ MachineFigures Measure(int threads) {
     figures.peaks.push_back(
         {&loop, peak(bench::Feed::kRegisters), peak(bench::Feed::kL1), peak(bench::Feed::kL2)});
   }
-  const auto read = [&](bench::Pages pages) {
-    const bench::ReadBandwidth memory(pages);
-    return MedianOf([&] { return memory.Measure(threads, run); });
-  };
-  figures.read_huge = read(bench::Pages::kHuge);
-  figures.read_small = read(bench::Pages::kSmall);
+  for (const bench::UnpackLoop& loop : bench::UnpackLoops())
+    if (ThisMachine().Has(loop.needs))
+      figures.unpack.push_back(
+          {&loop, MedianOf([&] { return bench::MeasureUnpack(loop, threads, run); })});
+  {
+    bench::ReadBandwidth memory(bench::Pages::kHuge);
+    figures.read_huge = MedianOf([&] { return memory.Measure(threads, run); });
+    figures.copy = MedianOf([&] { return memory.MeasureCopy(threads, run); });
+  }
+  const bench::ReadBandwidth memory(bench::Pages::kSmall);
+  figures.read_small = MedianOf([&] { return memory.Measure(threads, run); });
   figures.latency = MeasureLatency(team);
   return figures;
 }
@@ -99,8 +112,13 @@ void PrintTable(const MachineFigures& f) {
   for (const Peak& p : f.peaks)
     fmt::print("{:<12} {:<8} {:>12.1f} {:>12.1f} {:>12.1f}\n", p.loop->product, p.loop->isa,
                p.registers * 1e-9, p.l1 * 1e-9, p.l2 * 1e-9);
+  fmt::print("\n{:<12} {:<12} {:>8}   GB/s of stored bytes, from L2 to bfloat16s in L1\n", "unpack",
+             "isa", "rate");
+  for (const Unpack& u : f.unpack)
+    fmt::print("{:<12} {:<12} {:>8.1f}\n", u.loop->format, u.loop->isa, u.rate * 1e-9);
   fmt::print("\nread, 2 MiB pages {:>8.1f} GB/s\nread, 4 KiB pages {:>8.1f} GB/s\n",
              f.read_huge * 1e-9, f.read_small * 1e-9);
+  fmt::print("copy, 2 MiB pages {:>8.1f} GB/s\n", f.copy * 1e-9);
   fmt::print("barrier           {:>8.0f} ns\nempty call        {:>8.0f} ns\n",
              f.latency.barrier_seconds * 1e9, f.latency.run_seconds * 1e9);
 }
@@ -114,8 +132,14 @@ void PrintJson(const MachineFigures& f) {
     json.Key("registers_per_s").Number(p.registers).Key("l1_per_s").Number(p.l1);
     json.Key("l2_per_s").Number(p.l2).EndObject();
   }
+  json.EndArray().Key("unpack").BeginArray();
+  for (const Unpack& u : f.unpack) {
+    json.BeginObject().Key("format").String(u.loop->format).Key("isa").String(u.loop->isa);
+    json.Key("stored_bytes_per_s").Number(u.rate).EndObject();
+  }
   json.EndArray().Key("read_bytes_per_s").BeginObject().Key("2MiB").Number(f.read_huge);
   json.Key("4KiB").Number(f.read_small).EndObject();
+  json.Key("copy_bytes_per_s").Number(f.copy);
   json.Key("barrier_s").Number(f.latency.barrier_seconds);
   json.Key("empty_call_s").Number(f.latency.run_seconds).EndObject();
   fmt::print("{}\n", json.text());

@@ -8,9 +8,9 @@ struct BenchMachineOptions {
   bool json = false;
 };
 
-/// Prints peak rates of multiply-accumulate instructions (operands from registers, L1, L2), read
-/// bandwidth by page size, and the latency of a barrier and of an empty call of the team; medians,
-/// in a few seconds. Exit status as RunPrompt.
+/// Prints peak rates of multiply-accumulate instructions (operands from registers, L1, L2), rates
+/// at which stored weights are unpacked, read and copy bandwidth, and the latency of a barrier and
+/// of an empty call of the team; medians, in a few seconds. Exit status as RunPrompt.
 int RunBenchMachine(const BenchMachineOptions& options);
 
 }  // namespace sluice
