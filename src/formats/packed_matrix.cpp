@@ -1,8 +1,16 @@
 #include "formats/packed_matrix.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "formats/bf16/pack.h"
 #include "formats/fp8/e4m3.h"
 #include "formats/fp8/pack.h"
+#include "formats/fp8/quantize.h"
+#include "formats/int4/pack.h"
+#include "formats/int4/quantize.h"
+#include "formats/int8/pack.h"
+#include "formats/int8/quantize.h"
 #include "formats/panel_pieces.h"
 
 namespace sluice {
@@ -11,56 +19,81 @@ namespace {
 // What the owner of the memory must know of a format.
 struct FormatRow {
   WeightFormat format;
-  uint64_t element_bytes;
-  bool scaled;
-  float (*at)(const std::byte* panels, int64_t element);
+  int64_t element_bits;
+  int64_t scale_bytes;  // 0: no scales
+  bool grouped;         // scales may be of fewer inputs than the whole row
+  float (*at)(const std::byte* panels, int64_t panel_bytes, int64_t output, int64_t input);
 };
 
-float Bf16At(const std::byte* panels, int64_t element) {
-  return ToFloat(reinterpret_cast<const Bf16*>(panels)[element]);
+float Bf16At(const std::byte* panels, int64_t panel_bytes, int64_t output, int64_t input) {
+  const int64_t panel_elements = panel_bytes / static_cast<int64_t>(sizeof(Bf16));
+  return ToFloat(
+      reinterpret_cast<const Bf16*>(panels)[PanelElement(panel_elements, output, input)]);
 }
-float Fp8At(const std::byte* panels, int64_t element) {
-  return E4M3ToFloat(static_cast<uint8_t>(panels[element]));
+float Fp8At(const std::byte* panels, int64_t panel_bytes, int64_t output, int64_t input) {
+  return E4M3ToFloat(static_cast<uint8_t>(panels[PanelElement(panel_bytes, output, input)]));
+}
+float Int8At(const std::byte* panels, int64_t panel_bytes, int64_t output, int64_t input) {
+  return static_cast<int8_t>(panels[PanelQuadByte(panel_bytes, output, input)]);
+}
+// The code, from which the matrix takes the zero point.
+float Int4At(const std::byte* panels, int64_t panel_bytes, int64_t output, int64_t input) {
+  const auto byte = static_cast<uint8_t>(panels[PanelNibbleByte(panel_bytes, output, input)]);
+  return static_cast<float>(byte >> PanelNibbleShift(input) & 0x0F);
 }
 
 // clang-format off
 constexpr FormatRow kFormats[kWeightFormats] = {
-    // format                  bytes  scaled  at
-    {WeightFormat::kBf16,      2,     false,  Bf16At},
-    {WeightFormat::kFp8E4M3,   1,     true,   Fp8At},
+    // format                  bits  scale bytes  grouped  at
+    {WeightFormat::kBf16,      16,   0,           false,   Bf16At},
+    {WeightFormat::kFp8E4M3,   8,    4,           true,    Fp8At},
+    {WeightFormat::kInt8,      8,    4,           false,   Int8At},
+    {WeightFormat::kInt4,      4,    2,           true,    Int4At},
 };
 // clang-format on
 
 const FormatRow& RowOf(WeightFormat format) { return kFormats[static_cast<int>(format)]; }
 
+int64_t PanelBytes(WeightLayout layout, int64_t inputs) {
+  const int64_t padded = (inputs + kPanelInputs - 1) / kPanelInputs * kPanelInputs;
+  return padded * kPanelOutputs * RowOf(layout.format).element_bits / 8;
+}
+
 int64_t ScaleBlocks(WeightLayout layout, int64_t inputs) {
-  if (!RowOf(layout.format).scaled) return 0;
+  if (RowOf(layout.format).scale_bytes == 0) return 0;
   return layout.scale_inputs == 0 ? 1 : (inputs + layout.scale_inputs - 1) / layout.scale_inputs;
 }
 
-uint64_t PanelBytes(WeightLayout layout, int64_t outputs, int64_t inputs) {
-  const auto panels = static_cast<uint64_t>((outputs + kPanelOutputs - 1) / kPanelOutputs);
-  const auto padded =
-      static_cast<uint64_t>((inputs + kPanelInputs - 1) / kPanelInputs * kPanelInputs);
-  return panels * kPanelOutputs * padded * RowOf(layout.format).element_bytes;
-}
+// Where the parts of a matrix begin, and its size.
+struct Parts {
+  uint64_t scales, zero_points, bytes;
+};
 
-uint64_t ScaleBytes(WeightLayout layout, int64_t outputs, int64_t inputs) {
+Parts PartsOf(WeightLayout layout, int64_t outputs, int64_t inputs) {
   const auto panels = static_cast<uint64_t>((outputs + kPanelOutputs - 1) / kPanelOutputs);
-  return panels * static_cast<uint64_t>(ScaleBlocks(layout, inputs)) * kPanelOutputs *
-         sizeof(float);
+  const auto blocks = panels * kPanelOutputs * static_cast<uint64_t>(ScaleBlocks(layout, inputs));
+  Parts parts;
+  parts.scales = panels * static_cast<uint64_t>(PanelBytes(layout, inputs));
+  parts.zero_points =
+      parts.scales + blocks * static_cast<uint64_t>(RowOf(layout.format).scale_bytes);
+  const uint64_t end = parts.zero_points + (layout.zero_points ? blocks : 0);
+  parts.bytes = (end + 63) / 64 * 64;
+  return parts;
 }
 
 bool IsValid(WeightLayout layout) {
+  const FormatRow& row = RowOf(layout.format);
+  const bool int4 = layout.format == WeightFormat::kInt4;
   const int64_t n = layout.scale_inputs;
-  if (n == 0) return true;
-  return RowOf(layout.format).scaled && n > 0 && n % kPanelInputs == 0 && kScaleInputsMax % n == 0;
+  if (layout.zero_points && !int4) return false;
+  if (n == 0) return !int4;
+  return row.grouped && n > 0 && n % kPanelInputs == 0 && kScaleInputsMax % n == 0;
 }
 
 }  // namespace
 
 uint64_t PackedMatrix::Bytes(WeightLayout layout, int64_t outputs, int64_t inputs) {
-  return PanelBytes(layout, outputs, inputs) + ScaleBytes(layout, outputs, inputs);
+  return PartsOf(layout, outputs, inputs).bytes;
 }
 
 Result<PackedMatrix> PackedMatrix::Allocate(WeightLayout layout, int64_t outputs, int64_t inputs) {
@@ -72,35 +105,84 @@ Result<PackedMatrix> PackedMatrix::Allocate(WeightLayout layout, int64_t outputs
 PackedMatrix PackedMatrix::Inside(std::shared_ptr<const Buffer> buffer, uint64_t begin,
                                   WeightLayout layout, int64_t outputs, int64_t inputs) {
   CHECK(outputs > 0 && inputs > 0 && begin % 64 == 0 && IsValid(layout));
-  CHECK(begin <= buffer->size() && Bytes(layout, outputs, inputs) <= buffer->size() - begin);
+  const Parts parts = PartsOf(layout, outputs, inputs);
+  CHECK(begin <= buffer->size() && parts.bytes <= buffer->size() - begin);
   PackedMatrix packed;
   packed.layout_ = layout;
   packed.outputs_ = outputs;
   packed.inputs_ = inputs;
   packed.data_ = buffer->data() + begin;
-  packed.scales_ = reinterpret_cast<float*>(packed.data_ + PanelBytes(layout, outputs, inputs));
+  packed.scales_ = packed.data_ + parts.scales;
+  packed.zero_points_ = reinterpret_cast<uint8_t*>(packed.data_ + parts.zero_points);
   packed.buffer_ = std::move(buffer);
   return packed;
 }
 
+int64_t PackedMatrix::panel_bytes() const { return PanelBytes(layout_, inputs_); }
+
 int64_t PackedMatrix::scale_blocks() const { return ScaleBlocks(layout_, inputs_); }
 
-void PackedMatrix::Pack(int64_t output_begin, View<const Bf16, 2> rows) {
-  CHECK(format() == WeightFormat::kBf16 && rows.dim(1) == inputs_);
+template <class T>
+void PackedMatrix::PackRows(int64_t output_begin, View<const T, 2> rows) {
+  CHECK_EQ(rows.dim(1), inputs_);
   CHECK(output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
-  PackBf16(reinterpret_cast<Bf16*>(data_), panel_elements(), output_begin, rows);
+  if (format() == WeightFormat::kBf16) {
+    PackBf16(reinterpret_cast<Bf16*>(data_), panel_elements(), output_begin, rows);
+    return;
+  }
+  std::vector<float> floats(static_cast<size_t>(inputs_));
+  const View<const float, 2> row(floats.data(), {1, inputs_});
+  for (int64_t r = 0; r < rows.dim(0); ++r) {
+    for (int64_t i = 0; i < inputs_; ++i) {
+      if constexpr (std::is_same_v<T, float>)
+        floats[static_cast<size_t>(i)] = rows(r, i);
+      else
+        floats[static_cast<size_t>(i)] = ToFloat(rows(r, i));
+    }
+    if (format() == WeightFormat::kFp8E4M3) {
+      CHECK_EQ(layout_.scale_inputs, 0);
+      const Fp8Quantized q = QuantizeFp8Channel(row);
+      PackCodes(output_begin + r, q.Codes());
+      SetScales(output_begin + r, 1, q.Scales(), 1);
+    } else if (format() == WeightFormat::kInt8) {
+      const Int8Quantized q = QuantizeInt8(row);
+      PackCodes(output_begin + r, q.Codes());
+      SetScales(output_begin + r, 1, q.Scales(), 1);
+    } else {
+      const Int4Quantized q = QuantizeInt4(row, layout_.scale_inputs, layout_.zero_points);
+      PackCodes(output_begin + r, q.Codes());
+      SetScales(output_begin + r, 1, q.Scales(), 1);
+      if (layout_.zero_points) SetZeroPoints(output_begin + r, q.ZeroPoints());
+    }
+  }
+}
+
+void PackedMatrix::Pack(int64_t output_begin, View<const Bf16, 2> rows) {
+  PackRows(output_begin, rows);
 }
 
 void PackedMatrix::Pack(int64_t output_begin, View<const float, 2> rows) {
-  CHECK(format() == WeightFormat::kBf16 && rows.dim(1) == inputs_);
-  CHECK(output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
-  PackBf16(reinterpret_cast<Bf16*>(data_), panel_elements(), output_begin, rows);
+  PackRows(output_begin, rows);
 }
 
 void PackedMatrix::PackCodes(int64_t output_begin, View<const uint8_t, 2> rows) {
-  CHECK(format() == WeightFormat::kFp8E4M3 && rows.dim(1) == inputs_);
+  CHECK(format() != WeightFormat::kBf16 && rows.dim(1) == inputs_);
   CHECK(output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
-  PackFp8(reinterpret_cast<uint8_t*>(data_), panel_elements(), output_begin, rows);
+  auto* panels = reinterpret_cast<uint8_t*>(data_);
+  switch (format()) {
+    case WeightFormat::kBf16: break;
+    case WeightFormat::kFp8E4M3: return PackFp8(panels, panel_elements(), output_begin, rows);
+    case WeightFormat::kInt8: return PackInt8(panels, panel_bytes(), output_begin, rows);
+    case WeightFormat::kInt4:
+      PackInt4(panels, panel_bytes(), output_begin, rows);
+      FillPadding(output_begin, rows.dim(0));
+  }
+}
+
+void PackedMatrix::FillPadding(int64_t output_begin, int64_t outputs) {
+  for (int64_t o = output_begin; o < output_begin + outputs; ++o)
+    FillInt4Padding(reinterpret_cast<uint8_t*>(data_), panel_bytes(), o, inputs_,
+                    ZeroPoint(o, scale_blocks() - 1));
 }
 
 void PackedMatrix::SetScales(int64_t output_begin, int64_t outputs, View<const float, 2> scales,
@@ -109,21 +191,41 @@ void PackedMatrix::SetScales(int64_t output_begin, int64_t outputs, View<const f
   CHECK(blocks > 0 && output_begin >= 0 && output_begin + outputs <= outputs_);
   CHECK(outputs_per_scale > 0 && scales.dim(1) == blocks);
   CHECK_EQ(scales.dim(0), (outputs + outputs_per_scale - 1) / outputs_per_scale);
-  for (int64_t o = 0; o < outputs; ++o) {
-    const int64_t output = output_begin + o;
-    float* to = scales_ + output / kPanelOutputs * blocks * kPanelOutputs + output % kPanelOutputs;
-    for (int64_t b = 0; b < blocks; ++b) to[b * kPanelOutputs] = scales(o / outputs_per_scale, b);
-  }
+  for (int64_t o = 0; o < outputs; ++o)
+    for (int64_t b = 0; b < blocks; ++b) {
+      const float scale = scales(o / outputs_per_scale, b);
+      const int64_t at = ScaleAt(output_begin + o, b);
+      if (format() == WeightFormat::kInt4)
+        reinterpret_cast<Bf16*>(scales_)[at] = ToBf16(scale);
+      else
+        reinterpret_cast<float*>(scales_)[at] = scale;
+    }
+}
+
+void PackedMatrix::SetZeroPoints(int64_t output_begin, View<const uint8_t, 2> zero_points) {
+  CHECK(layout_.zero_points && output_begin >= 0);
+  CHECK(zero_points.dim(1) == scale_blocks() && output_begin + zero_points.dim(0) <= outputs_);
+  for (int64_t o = 0; o < zero_points.dim(0); ++o)
+    for (int64_t b = 0; b < zero_points.dim(1); ++b)
+      zero_points_[ScaleAt(output_begin + o, b)] = zero_points(o, b);
+  FillPadding(output_begin, zero_points.dim(0));
+}
+
+uint8_t PackedMatrix::ZeroPoint(int64_t output, int64_t block) const {
+  return layout_.zero_points ? zero_points_[ScaleAt(output, block)] : kInt4Zero;
 }
 
 float PackedMatrix::Unscaled(int64_t output, int64_t input) const {
-  return RowOf(layout_.format).at(data_, PanelElement(panel_elements(), output, input));
+  const float stored = RowOf(layout_.format).at(data_, panel_bytes(), output, input);
+  if (format() != WeightFormat::kInt4) return stored;
+  return stored - static_cast<float>(ZeroPoint(output, input / layout_.scale_inputs));
 }
 
 float PackedMatrix::Scale(int64_t output, int64_t input) const {
   if (scale_blocks() == 0) return 1;
-  const int64_t block = layout_.scale_inputs == 0 ? 0 : input / layout_.scale_inputs;
-  return scales(output / kPanelOutputs)[block * kPanelOutputs + output % kPanelOutputs];
+  const int64_t at = ScaleAt(output, layout_.scale_inputs == 0 ? 0 : input / layout_.scale_inputs);
+  return format() == WeightFormat::kInt4 ? ToFloat(reinterpret_cast<const Bf16*>(scales_)[at])
+                                         : reinterpret_cast<const float*>(scales_)[at];
 }
 
 }  // namespace sluice

@@ -9,8 +9,10 @@ namespace sluice {
 enum class WeightFormat : uint8_t {
   kBf16,
   kFp8E4M3,  // OCP e4m3fn codes (fp8/e4m3.h) with fp32 scales
+  kInt8,     // two's complement codes in [-127, 127] with an fp32 scale an output (int8/quantize.h)
+  kInt4,     // codes q in [0, 15]: scale * (q - z), bfloat16 scales of groups (int4/quantize.h)
 };
-inline constexpr int kWeightFormats = 2;
+inline constexpr int kWeightFormats = 4;
 
 /// Outputs (rows of the checkpoint's [out, in] matrix) that one panel holds.
 inline constexpr int64_t kPanelOutputs = 32;
@@ -21,10 +23,13 @@ inline constexpr int64_t kScaleInputsMax = 256;
 
 /// A format and its scales. `scale_inputs`: inputs of an output that share a scale, a multiple of
 /// kPanelInputs that divides kScaleInputsMax (128: block fp8), or 0: one scale for the whole row
-/// (fp8 "channel"). bf16 has no scales and 0.
+/// (fp8 "channel", int8). bf16 has no scales and 0; int8 has 0; int4 has the group: 32, 64 or 128.
+/// `zero_points`, of int4 only: every output and group has a code z that stands for zero; without
+/// them it is 8.
 struct WeightLayout {
   WeightFormat format = WeightFormat::kBf16;
   int64_t scale_inputs = 0;
+  bool zero_points = false;
   bool operator==(const WeightLayout&) const = default;
 };
 
