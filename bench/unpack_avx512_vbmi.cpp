@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "base/trace.h"
 #include "bench/unpack.h"
 #include "formats/weight_format.h"
 #include "tensor/dtype.h"

@@ -3,6 +3,9 @@
 #include <atomic>
 #include <cstdio>
 #include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "base/check.h"
 #include "base/machine.h"
@@ -132,6 +135,55 @@ TEST(Trace, SumsSpansByName) {
       EXPECT_EQ(total.count, 2);
     }
   EXPECT_TRUE(found);
+  trace::Disable();
+  trace::Reset();
+}
+
+TEST(Trace, KeepsStagesOfEveryLaneAtTheLevelOfStagesOnly) {
+  Team team(3);
+  const auto run = [&] {
+    trace::Reset();
+    team.Run([](int lane) {
+      const trace::Stage outer("outer");
+      const trace::Stage inner("inner", 100 + lane);
+    });
+    team.Run([](int) {});
+    trace::Disable();
+    return trace::Events();
+  };
+  trace::Enable();
+  EXPECT_TRUE(run().empty());
+  trace::Enable(trace::Level::kStages);
+  std::map<int, std::vector<trace::Event>> work;  // by thread, without waiting
+  for (const trace::Event& event : run())
+    if (std::string_view(event.name) != "waiting") work[event.thread].push_back(event);
+  ASSERT_EQ(work.size(), 3u);
+  std::set<int64_t> bytes;
+  for (const auto& [thread, events] : work) {
+    ASSERT_EQ(events.size(), 2u);
+    EXPECT_STREQ(events[0].name, "inner");
+    EXPECT_GE(events[0].begin_ns, events[1].begin_ns);
+    EXPECT_LE(events[0].end_ns, events[1].end_ns);
+    bytes.insert(events[0].bytes);
+  }
+  EXPECT_EQ(bytes, (std::set<int64_t>{100, 101, 102}));
+  trace::Reset();
+}
+
+TEST(Trace, IsWrittenWithATrackForEachThread) {
+  trace::Reset();
+  trace::Enable(trace::Level::kStages);
+  Team team(2);
+  team.Run([](int) { const trace::Stage stage("written", 7); });
+  trace::Disable();
+  const std::string path = testing::TempDir() + "/trace.json";
+  ASSERT_TRUE(trace::WriteChromeTrace(path).ok());
+  std::stringstream text;
+  text << std::ifstream(path).rdbuf();
+  EXPECT_THAT(text.str(), HasSubstr(R"("args":{"name":"lane 1"})"));
+  EXPECT_THAT(text.str(), HasSubstr(R"("args":{"bytes":7})"));
+  std::remove(path.c_str());
+  trace::Reset();
 }
 
 TEST(CheckDeathTest, PrintsBothOperands) {

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include "base/check.h"
+#include "base/trace.h"
 
 namespace sluice {
 namespace {
@@ -45,6 +46,7 @@ Team::Team(int lanes, bool pin) : lanes_(lanes) {
   for (int lane = 1; lane < lanes; ++lane)
     helpers_.emplace_back([this, lane, pin] {
       if (pin) PinTo(lane);
+      trace::NameThread(fmt::format("lane {}", lane));
       HelperLoop(lane);
     });
 }
@@ -69,23 +71,26 @@ void Team::RunErased(Erased function, void* argument) {
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();  // a system call only if a helper sleeps
   function(argument, 0);
+  const trace::Stage waiting("waiting");
   SpinUntil([this] { return running_.load(std::memory_order_acquire) == 0; });
+}
+
+void Team::WaitForWork(uint32_t seen) const {
+  const trace::Stage waiting("waiting");
+  for (int spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins) {
+    if (spins < kSpinsBeforeYield)
+      _mm_pause();
+    else if (spins < kSpinsBeforeYield + kYieldsBeforeSleep)
+      sched_yield();
+    else
+      generation_.wait(seen, std::memory_order_acquire);
+  }
 }
 
 void Team::HelperLoop(int lane) {
   uint32_t seen = 0;
   for (;;) {
-    int spins = 0;
-    while (generation_.load(std::memory_order_acquire) == seen) {
-      if (spins < kSpinsBeforeYield)
-        _mm_pause();
-      else if (spins < kSpinsBeforeYield + kYieldsBeforeSleep)
-        sched_yield();
-      else
-        generation_.wait(seen, std::memory_order_acquire);
-      ++spins;
-    }
-    ++seen;
+    WaitForWork(seen++);
     if (stop_.load(std::memory_order_relaxed)) return;
     function_(argument_, lane);
     running_.fetch_sub(1, std::memory_order_release);
@@ -99,6 +104,7 @@ void Team::Barrier() {
     arrived_.store(0, std::memory_order_relaxed);
     barrier_.fetch_add(1, std::memory_order_release);
   } else {
+    const trace::Stage waiting("waiting");
     SpinUntil([&] { return barrier_.load(std::memory_order_acquire) != generation; });
   }
 }

@@ -67,6 +67,7 @@ class Team {
   using Erased = void (*)(void*, int);
   void RunErased(Erased function, void* argument);
   void HelperLoop(int lane);
+  void WaitForWork(uint32_t seen) const;  // until generation_ is not `seen`
 
   const int lanes_;
   Erased function_ = nullptr;

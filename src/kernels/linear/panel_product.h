@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/trace.h"
 #include "formats/packed_matrix.h"
 #include "kernels/linear/activation.h"
 #include "tensor/exec.h"

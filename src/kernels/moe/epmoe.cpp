@@ -14,6 +14,7 @@ int64_t IntermediateStride(int64_t intermediate) { return (intermediate + 15) / 
 // Sorted row of every pair, of each token in ascending order: [tokens, top_k].
 const int32_t* SlotsOfTokens(const ExpertRows& rows, int64_t tokens, int64_t top_k,
                              Arena& scratch) {
+  const trace::Stage stage("sort");
   auto* slots = scratch.Allocate<int32_t>(tokens * top_k);
   Arena::Scope scope(scratch);
   auto* counts = scratch.Allocate<int32_t>(tokens);
@@ -44,6 +45,7 @@ std::span<const ExpertGroup> MakeGroups(const MoeArgs& args, const ExpertRows& s
 // Few tokens share out columns instead: a whole row would leave lanes idle.
 void CombineShare(const MoeArgs& args, const ExpertRows& sorted, const int32_t* slots,
                   View<float, 2> rows, const Exec& exec, int lane) {
+  const trace::Stage stage("combine");
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1), top_k = args.ids.dim(1);
   const int lanes = exec.team.lanes();
   const bool by_token = tokens >= 4 * lanes;

@@ -33,11 +33,16 @@ void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane
 
 }  // namespace
 
+int64_t WeightBytes(const PackedMatrix& weight, int64_t panel_begin, int64_t panel_end) {
+  return static_cast<int64_t>(weight.bytes()) / weight.panels() * (panel_end - panel_begin);
+}
+
 void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
   ForEachShare(
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); },
       lane, lanes,
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
+        const trace::Stage stage("gate/up", WeightBytes(group.weights->gate_up(), begin, end));
         args.kernel->Run({.x = args.x.data(),
                           .x_stride = args.x.stride(0),
                           .row_ids = group.row_ids,
@@ -60,6 +65,7 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); },
       lane, team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
+        const trace::Stage stage("down", WeightBytes(group.weights->down(), begin, end));
         args.kernel->Run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
                           .x_stride = args.intermediate_stride,
                           .rows = group.rows,

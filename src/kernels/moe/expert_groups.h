@@ -29,6 +29,9 @@ struct ExpertGroupsArgs {
   const PanelKernel* kernel;
 };
 
+/// Stored bytes of some panels, scales included.
+int64_t WeightBytes(const PackedMatrix& weight, int64_t panel_begin, int64_t panel_end);
+
 /// One lane's share of the first phase alone: gate, up and activation, to `intermediate`.
 void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane);
 

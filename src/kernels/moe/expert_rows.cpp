@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
+#include "base/trace.h"
+
 namespace sluice {
 
 ExpertRows SortByExpert(const MoeArgs& args, Arena& scratch) {
+  const trace::Stage stage("sort");
   const int64_t tokens = args.ids.dim(0), top_k = args.ids.dim(1);
   const auto experts = static_cast<int64_t>(args.experts->size());
   auto* row_tokens = scratch.Allocate<int32_t>(tokens * top_k);

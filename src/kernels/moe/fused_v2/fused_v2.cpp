@@ -61,6 +61,11 @@ const float* IntermediateRow(const Layer& layer, int64_t row) {
   return layer.gate_up.intermediate + row * layer.gate_up.intermediate_stride;
 }
 
+void ClearSums(const Columns& columns, int64_t tokens) {
+  const trace::Stage stage("combine");
+  std::fill_n(columns.sums, tokens * columns.stride(), 0.0f);
+}
+
 // Adds the routed experts' outputs for tokens [begin, end), of one block, to the sums.
 void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64_t end) {
   const MoeArgs& args = layer.args;
@@ -70,6 +75,8 @@ void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64
     const int64_t first = std::lower_bound(tokens, tokens + group.rows, begin) - tokens;
     const int64_t last = std::lower_bound(tokens + first, tokens + group.rows, end) - tokens;
     const int64_t row = group.row_begin + first;
+    const trace::Stage stage("down", WeightBytes(group.weights->down(), columns.panel_begin,
+                                                 columns.panel_begin + columns.panels));
     layer.kernel.Run({.x = IntermediateRow(layer, row),
                       .x_stride = layer.gate_up.intermediate_stride,
                       .rows = last - first,
@@ -89,7 +96,9 @@ void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64
 void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t end,
             const Exec& exec) {
   const MoeArgs& args = layer.args;
-  if (args.shared)
+  if (args.shared) {
+    const trace::Stage stage("down", WeightBytes(args.shared->down(), columns.panel_begin,
+                                                 columns.panel_begin + columns.panels));
     layer.kernel.Run({.x = IntermediateRow(layer, layer.shared_begin + begin),
                       .x_stride = layer.gate_up.intermediate_stride,
                       .rows = end - begin,
@@ -99,6 +108,8 @@ void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t e
                       .rounding = args.rounding,
                       .y = args.y.row(begin),
                       .y_stride = args.y.stride(0)});
+  }
+  const trace::Stage stage("combine");
   const auto combine = exec.machine.Has(kAvx512) ? CombineRowsAvx512 : CombineRowsAvx2;
   const int64_t column = columns.panel_begin * kPanelOutputs;
   constexpr int32_t kRow = 0;
@@ -132,7 +143,7 @@ void MakeOutputs(const Layer& layer, const Exec& exec, int lane) {
       const int64_t first = lane_begin + (lane_end - lane_begin) * g / groups;
       const int64_t last = lane_begin + (lane_end - lane_begin) * (g + 1) / groups;
       const Columns columns{first, last - first, layer.sums + lane_begin * kPanelOutputs * block};
-      std::fill_n(columns.sums, (end - begin) * columns.stride(), 0.0f);
+      ClearSums(columns, end - begin);
       AddExperts(layer, columns, begin, end);
       Finish(layer, columns, begin, end, exec);
     }
