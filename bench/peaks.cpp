@@ -45,6 +45,15 @@ std::span<const PeakLoop> PeakLoops() {
   return all;
 }
 
+const PeakLoop& PeakOfKernel(std::string_view kernel) {
+  const std::string_view product = kernel == "amx"           ? "bf16 tiles"
+                                   : kernel == "avx512_bf16" ? "bf16 dot"
+                                                             : "fp32 FMA";
+  for (const PeakLoop& loop : PeakLoops())
+    if (loop.product == product && kernel.starts_with(loop.isa)) return loop;
+  return PeakLoops().front();
+}
+
 double MeasurePeak(const PeakLoop& loop, Feed feed, int lanes, const RunLanes& run) {
   const int64_t bytes = feed == Feed::kL1 ? kL1Bytes : kL2Bytes;
   // Half a MiB in a page of 2 MiB, so that it lies in one piece in a physically indexed L2.

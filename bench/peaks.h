@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "base/machine.h"
 #include "bench/machine_ceilings.h"
@@ -22,6 +23,10 @@ struct PeakLoop {
 
 /// Every loop, whether or not this machine can run it.
 std::span<const PeakLoop> PeakLoops();
+
+/// Of the instruction that a product kernel (PanelKernel::name) is made of; `needs` may be missing
+/// only where the kernel's are.
+const PeakLoop& PeakOfKernel(std::string_view kernel);
 
 enum class Feed { kRegisters, kL1, kL2 };
 

@@ -95,6 +95,10 @@ TEST(Machine, RefusesUnknownAndAbsentInstructionSets) {
   EXPECT_THAT(LimitedMachine("sse").status().message(), HasSubstr("\"sse\""));
   EXPECT_TRUE(LimitedMachine("avx2").ok());
   EXPECT_EQ(LimitedMachine("avx2")->features, uint32_t{kAvx2});
+  if (const auto dots = LimitedMachine("avx512_bf16"); dots.ok()) {  // forced where it is slow, too
+    EXPECT_TRUE(dots->Has(kFastBf16Dot));
+    EXPECT_FALSE(LimitedMachine("avx512")->Has(kFastBf16Dot));
+  }
   if (!ThisMachine().Has(kAmxBf16)) {
     EXPECT_EQ(LimitedMachine("amx").status().code(), Code::kUnsupported);
   }

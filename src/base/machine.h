@@ -22,6 +22,7 @@ enum Feature : uint32_t {
   kAmxInt8 = 1u << 5,
   kAvx512Vbmi = 1u << 6,
   kAvx512Bf16 = 1u << 7,
+  kFastBf16Dot = 1u << 8,  // vdpbf16ps multiplies faster than FMA does: AMD since Zen 4
 };
 
 /// A set of features and its name.
@@ -33,7 +34,8 @@ struct Machine {
 /// Asks the processor once (and, for AMX, the kernel's permission); later calls return the same.
 const Machine& ThisMachine();
 
-/// The machine limited to what `isa` names: "auto" (everything), "avx2", "avx512", "vnni", "amx".
+/// The machine limited to what `isa` names: "auto" (everything), "avx2", "avx512", "vnni",
+/// "avx512_bf16" (vdpbf16ps, fast here or not), "amx".
 /// Errors: kInvalidArgument for an unknown name, kUnsupported if the machine lacks it.
 Result<Machine> LimitedMachine(std::string_view isa);
 

@@ -14,6 +14,8 @@
 #include "base/trace.h"
 #include "base/units.h"
 #include "bench/machine_ceilings.h"
+#include "bench/peaks.h"
+#include "kernels/linear/panel_product.h"
 
 namespace sluice {
 namespace {
@@ -61,18 +63,21 @@ class Load {
 // Measured before and after the model: memory that is shared with other machines gives half as much
 // again in one minute as in another.
 void PrintCeilings(const char* when, int threads) {
+  const bench::PeakLoop& peak = bench::PeakOfKernel(SelectPanelKernel(ThisMachine(), true).name);
   Team team(threads, true);
   const bench::RunLanes run = [&](const std::function<void(int)>& function) {
     team.Run([&](int lane) { function(lane); });
   };
   const bench::ReadBandwidth memory;
-  std::vector<double> flops, bytes;
+  std::vector<double> flops, products, bytes;
   for (int i = 0; i < 5; ++i) {
     flops.push_back(bench::FmaFlops(threads, run));
+    products.push_back(bench::MeasurePeak(peak, bench::Feed::kRegisters, threads, run));
     bytes.push_back(memory.Measure(threads, run));
   }
-  fmt::print("ceilings {}: {:.0f} GFLOP/s fp32, {:.1f} GB/s read\n", when,
-             bench::Median(flops) * 1e-9, bench::Median(bytes) * 1e-9);
+  fmt::print("ceilings {}: {:.0f} GFLOP/s fp32 FMA, {:.0f} {}, {:.1f} GB/s read\n", when,
+             bench::Median(flops) * 1e-9, bench::Median(products) * 1e-9, peak.product,
+             bench::Median(bytes) * 1e-9);
 }
 
 void PrintOperations(const char* title, int64_t steps, double seconds) {

@@ -14,15 +14,6 @@
 namespace sluice {
 namespace {
 
-// The instruction that the machine's product kernel is made of: its peak is the ceiling.
-const bench::PeakLoop& PeakOf(const Machine& machine) {
-  const std::string_view kernel = SelectPanelKernel(machine, true).name;
-  const std::string_view product = kernel == "amx" ? "bf16 tiles" : "fp32 FMA";
-  for (const bench::PeakLoop& loop : bench::PeakLoops())
-    if (loop.product == product && kernel.starts_with(loop.isa)) return loop;
-  return bench::PeakLoops().front();
-}
-
 struct Spread {
   double min, median, max;
 };
@@ -120,7 +111,10 @@ Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& op
 }
 
 LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine, int threads)
-    : options_(options), machine_(machine), team_(threads, true), peak_(PeakOf(machine)) {
+    : options_(options),
+      machine_(machine),
+      team_(threads, true),
+      peak_(bench::PeakOfKernel(SelectPanelKernel(machine, true).name)) {
   Team::PinCaller();
 }
 

@@ -27,6 +27,13 @@ class TestExec {
   Exec exec;
 };
 
+/// This machine, and what it has but would not choose.
+inline Machine EverythingHere() {
+  Machine machine = ThisMachine();
+  if (machine.Has(kAvx512Bf16)) machine.features |= kFastBf16Dot;
+  return machine;
+}
+
 /// Normal values; with `bf16`, rounded to bfloat16.
 inline std::vector<float> RandomFloats(SplitMix64& random, int64_t count, float scale = 1,
                                        bool bf16 = false) {

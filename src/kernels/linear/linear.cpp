@@ -23,9 +23,10 @@ void LinearBy(const LinearArgs& args, Exec& exec) {
 constexpr Variant<LinearArgs> kLinearVariants[] = {
     // name         needs                  run
     {"amx",         kAmxBf16,              LinearBy<0>},  // bfloat16 inputs only
-    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, LinearBy<1>},
-    {"avx512",      kAvx512,               LinearBy<2>},
-    {"avx2",        kAvx2,                 LinearBy<3>},
+    {"avx512_bf16", kDotProducts,          LinearBy<1>},  // bfloat16 inputs only
+    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, LinearBy<2>},
+    {"avx512",      kAvx512,               LinearBy<3>},
+    {"avx2",        kAvx2,                 LinearBy<4>},
     {"reference",   kAnything,             LinearReference},
 };
 // clang-format on
@@ -72,7 +73,7 @@ void Linear(const LinearArgs& args, Exec& exec) {
   CHECK_EQ(args.y.dim(1), args.weight->outputs());
   CHECK_EQ(args.x.dim(0), args.y.dim(0));
   Machine machine = exec.machine;
-  if (!args.bf16_inputs) machine.features &= ~uint32_t{kAmxBf16};
+  if (!args.bf16_inputs) machine.features &= ~(kAmxBf16 | kFastBf16Dot);
   Select(kLinearVariants, machine).run(args, exec);
 }
 

@@ -16,8 +16,8 @@ struct LinearArgs {
   const PackedMatrix* weight;   // [outputs, inputs]
   const float* bias = nullptr;  // [outputs] or none
   Rounding rounding;            // of y; kNone keeps fp32 sums (router logits, lm_head)
-  bool bf16_inputs;             // x holds bfloat16 values only, so a bf16 product (AMX) is exact
-  View<float, 2> y;             // [rows, outputs]; overlaps no input
+  bool bf16_inputs;  // x holds bfloat16 values only, so a bf16 product (AMX, vdpbf16ps) is exact
+  View<float, 2> y;  // [rows, outputs]; overlaps no input
 };
 
 /// By the fastest variant for `exec.machine`; splits the outputs over the team's lanes.

@@ -1,8 +1,8 @@
 // linear_bench [lanes [variant [least rows [format]]]]: products beside the machine's ceilings, of
 // weights in bf16, fp8 (a scale per channel), fp8-block (128 x 128) or all of them. A run of a
 // product and a run of its ceiling alternate; printed are medians, and the median of the paired
-// shares: of the FMA peak and of the read bandwidth of the stored bytes. The floor of a product is
-// the larger of flop / peak and bytes / bandwidth.
+// shares: of the peak of the instruction that the variant is made of, and of the read bandwidth of
+// the stored bytes. The floor of a product is the larger of flop / peak and bytes / bandwidth.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -10,6 +10,7 @@
 
 #include "base/random.h"
 #include "bench/machine_ceilings.h"
+#include "bench/peaks.h"
 #include "formats/fp8/quantize.h"
 #include "kernels/linear/linear.h"
 
@@ -89,10 +90,11 @@ void Measure(const Variant<LinearArgs>& variant, const char* format, const Size&
   const double bytes = static_cast<double>(weights[0].bytes());
   // As many products per run as take about as long as a ceiling does.
   const int repeats = std::max(1, static_cast<int>(std::min(2e8 / bytes, 4e9 / flop)));
+  const bench::PeakLoop& peak = bench::PeakOfKernel(variant.name);
   std::vector<double> seconds, flops, reads, flop_shares, read_shares;
   size_t next = 0;
   for (int i = 0; i < kRuns; ++i) {
-    flops.push_back(bench::FmaFlops(lanes, run));
+    flops.push_back(bench::MeasurePeak(peak, bench::Feed::kRegisters, lanes, run));
     reads.push_back(bandwidth.Measure(lanes, run));
     const double begin = bench::Now(lanes);
     for (int r = 0; r < repeats; ++r)

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -86,8 +88,14 @@ void LinearAmxEmulated(const LinearArgs& args, Exec& exec) { LinearWith(kAmxEmul
 std::vector<Variant<LinearArgs>> VariantsHere() {
   std::vector<Variant<LinearArgs>> out = {{"amx_emulated", kAnything, LinearAmxEmulated}};
   for (const auto& variant : LinearVariants())
-    if (ThisMachine().Has(variant.needs)) out.push_back(variant);
+    if (EverythingHere().Has(variant.needs)) out.push_back(variant);
   return out;
+}
+
+Variant<LinearArgs> Named(std::string_view name) {
+  for (const auto& variant : LinearVariants())
+    if (name == variant.name) return variant;
+  return {};
 }
 
 const Variant<LinearArgs> kReference = {"reference", kAnything, LinearReference};
@@ -154,6 +162,80 @@ TEST(Linear, MultipliesWithTheExactValueOfEveryFp8Code) {
       }
 }
 
+float FlushDenormal(float x) {
+  return std::fabs(x) < std::numeric_limits<float>::min() ? std::copysign(0.0f, x) : x;
+}
+
+// vdpbf16ps: the second pair's product is added first; each addition is fused and rounded to
+// nearest; operands and results that are denormal are zeros.
+float DotBf16Pair(float sum, const float* x, const float* w) {
+  for (const int i : {1, 0})
+    sum = FlushDenormal(std::fma(FlushDenormal(x[i]), FlushDenormal(w[i]), FlushDenormal(sum)));
+  return sum;
+}
+
+// Of `inputs` inputs: a chain over the pairs of the inputs of a scale, and one over the scales.
+float DotBf16Sum(const float* x, const PackedMatrix& weight, int64_t output) {
+  const int64_t inputs = weight.inputs();
+  const int64_t step = weight.layout().scale_inputs ? weight.layout().scale_inputs : inputs;
+  float total = 0;
+  for (int64_t b = 0; b < inputs; b += step) {
+    float sum = 0;
+    for (int64_t i = b; i < std::min(b + step, inputs); i += 2) {
+      const bool odd = i + 1 == inputs;
+      const float pair[2] = {x[i], odd ? 0 : x[i + 1]};
+      const float w[2] = {weight.Unscaled(output, i), odd ? 0 : weight.Unscaled(output, i + 1)};
+      sum = DotBf16Pair(sum, pair, w);
+    }
+    total = weight.scale_blocks() ? std::fma(sum, weight.Scale(output, b), total) : sum;
+  }
+  return total;
+}
+
+TEST(Avx512Bf16, SumsInTheOrderOfTheInstruction) {
+  if (!EverythingHere().Has(kDotProducts)) GTEST_SKIP() << "needs AVX-512 with BF16 and VBMI";
+  TestExec test;
+  for (const WeightLayout layout : kLayouts)
+    for (const auto& [rows, inputs] : {std::pair{1, 700}, {3, 511}, {9, 301}, {50, 640}}) {
+      Case c(23, rows, 70, inputs, layout);
+      std::fill(c.bias.begin(), c.bias.end(), 0.0f);
+      std::vector<float> expected;
+      for (int64_t t = 0; t < rows; ++t)
+        for (int64_t o = 0; o < 70; ++o)
+          expected.push_back(DotBf16Sum(&c.x[t * inputs], c.weight, o));
+      EXPECT_EQ(c.Run(Named("avx512_bf16"), 0, rows, test.exec), expected)
+          << Name(layout) << " rows " << rows << " inputs " << inputs;
+    }
+}
+
+// Sums of every size, some of which are lost beside others, and denormals on every side.
+TEST(Avx512Bf16, RoundsAndFlushesAsTheModelDoes) {
+  if (!EverythingHere().Has(kDotProducts)) GTEST_SKIP() << "needs AVX-512 with BF16 and VBMI";
+  TestExec test;
+  constexpr int64_t kRows = 40, kOutputs = 96, kInputs = 6;
+  for (const auto& [lowest, range] : {std::pair{119, 16}, {54, 20}, {0, 255}}) {
+    Case c(29, kRows, kOutputs, kInputs);
+    SplitMix64 random(static_cast<uint64_t>(lowest));
+    const auto value = [&] {
+      const auto exponent = static_cast<uint32_t>(lowest + random.Below(range));
+      return std::bit_cast<float>((exponent << 23) |
+                                  (static_cast<uint32_t>(random.Next()) & 0x807F0000u));
+    };
+    std::vector<float> w(kOutputs * kInputs);
+    std::generate(w.begin(), w.end(), value);
+    std::generate(c.x.begin(), c.x.end(), value);
+    std::fill(c.bias.begin(), c.bias.end(), 0.0f);
+    c.weight.Pack(0, View<const float, 2>(w.data(), {kOutputs, kInputs}));
+    const auto y = c.Run(Named("avx512_bf16"), 0, kRows, test.exec);
+    for (int64_t i = 0; i < kRows * kOutputs; ++i) {
+      const float expected =
+          DotBf16Sum(&c.x[i / kOutputs * kInputs], c.weight, i % kOutputs) + 0.0f;
+      EXPECT_TRUE(y[i] == expected || (std::isnan(y[i]) && std::isnan(expected)))
+          << y[i] << " instead of " << expected << ", exponents from " << lowest;
+    }
+  }
+}
+
 // A sum is one chain of FMAs over the inputs of a scale, the blocks' sums one chain over the
 // blocks.
 TEST(Linear, SumsFp8InTheSameOrderOnEveryFmaKernel) {
@@ -176,7 +258,8 @@ TEST(Linear, SumsFp8InTheSameOrderOnEveryFmaKernel) {
           expected.push_back(total);
         }
       for (const auto& variant : VariantsHere()) {
-        if (!std::string_view(variant.name).starts_with("avx")) continue;
+        const std::string_view name = variant.name;
+        if (!name.starts_with("avx") || name == "avx512_bf16") continue;
         EXPECT_EQ(c.Run(variant, 0, rows, test.exec), expected)
             << variant.name << " " << Name(layout) << " rows " << rows;
       }
@@ -188,6 +271,11 @@ TEST(Linear, UsesBfloat16ProductsOnlyWhereTheInputsAreBfloat16) {
   EXPECT_EQ(SelectPanelKernel(Machine{kAvx2 | kAvx512}, true).name, std::string_view("avx512"));
   EXPECT_EQ(SelectPanelKernel(Machine{kAvx2 | kAvx512 | kAvx512Vbmi}, true).name,
             std::string_view("avx512_vbmi"));
+  const Machine dots{kDotProducts};
+  EXPECT_EQ(SelectPanelKernel(dots, true).name, std::string_view("avx512_bf16"));
+  EXPECT_EQ(SelectPanelKernel(dots, false).name, std::string_view("avx512_vbmi"));
+  const Machine slow_dots{kDotProducts & ~uint32_t{kFastBf16Dot}};
+  EXPECT_EQ(SelectPanelKernel(slow_dots, true).name, std::string_view("avx512_vbmi"));
   const Machine amx{kAvx2 | kAvx512 | kAmxBf16};
   EXPECT_EQ(SelectPanelKernel(amx, true).name, std::string_view("amx"));
   EXPECT_EQ(SelectPanelKernel(amx, false).name, std::string_view("avx512"));

@@ -23,6 +23,8 @@ namespace {
 
 #include "kernels/linear/blocks_avx2.inc"
 
+#include "kernels/linear/register_blocks.inc"
+
 #include "kernels/linear/panel_fma.inc"
 
 }  // namespace

@@ -21,6 +21,8 @@ namespace {
 
 #include "kernels/linear/blocks_avx512.inc"
 
+#include "kernels/linear/register_blocks.inc"
+
 #include "kernels/linear/panel_fma.inc"
 
 }  // namespace

@@ -4,11 +4,12 @@ namespace sluice {
 
 // clang-format off
 constexpr PanelKernel kPanelKernels[] = {
-    // name         needs                  bf16_inputs  bf16                 fp8
-    {"amx",         kAmxBf16,              true,        {PanelProductAmx,    PanelProductFp8Amx}},
-    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, false,       {PanelProductAvx512, PanelProductFp8Avx512Vbmi}},
-    {"avx512",      kAvx512,               false,       {PanelProductAvx512, PanelProductFp8Avx512}},
-    {"avx2",        kAvx2,                 false,       {PanelProductAvx2,   PanelProductFp8Avx2}},
+    // name         needs                  bf16_inputs  bf16                     fp8
+    {"amx",         kAmxBf16,              true,        {PanelProductAmx,        PanelProductFp8Amx}},
+    {"avx512_bf16", kDotProducts,          true,        {PanelProductAvx512Bf16, PanelProductFp8Avx512Bf16}},
+    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, false,       {PanelProductAvx512,     PanelProductFp8Avx512Vbmi}},
+    {"avx512",      kAvx512,               false,       {PanelProductAvx512,     PanelProductFp8Avx512}},
+    {"avx2",        kAvx2,                 false,       {PanelProductAvx2,       PanelProductFp8Avx2}},
 };
 // clang-format on
 

@@ -51,6 +51,9 @@ struct PanelKernel {
   }
 };
 
+/// What "avx512_bf16" needs: vdpbf16ps where it is faster than FMA (every such processor has VBMI).
+inline constexpr uint32_t kDotProducts = kAvx512 | kAvx512Vbmi | kAvx512Bf16 | kFastBf16Dot;
+
 /// Every kernel, best first; the last one needs nothing.
 std::span<const PanelKernel> PanelKernels();
 
@@ -65,11 +68,13 @@ std::byte* LaneScratch();
 // bf16 weights.
 void PanelProductAvx2(const PanelProduct& product);
 void PanelProductAvx512(const PanelProduct& product);
+void PanelProductAvx512Bf16(const PanelProduct& product);
 void PanelProductAmx(const PanelProduct& product);
 // fp8 weights.
 void PanelProductFp8Avx2(const PanelProduct& product);
 void PanelProductFp8Avx512(const PanelProduct& product);
 void PanelProductFp8Avx512Vbmi(const PanelProduct& product);
+void PanelProductFp8Avx512Bf16(const PanelProduct& product);
 void PanelProductFp8Amx(const PanelProduct& product);
 
 }  // namespace sluice

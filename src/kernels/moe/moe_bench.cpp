@@ -12,7 +12,9 @@
 
 #include "base/random.h"
 #include "bench/machine_ceilings.h"
+#include "bench/peaks.h"
 #include "formats/fp8/quantize.h"
+#include "kernels/linear/panel_product.h"
 #include "kernels/moe/moe.h"
 #include "kernels/moe/route.h"
 
@@ -87,6 +89,7 @@ void Measure(const Layer& layer, const char* format, int64_t tokens,
   const double expert_weights = 3.0 * layer.hidden * layer.intermediate;
   const double shared_weights = shared ? 3.0 * layer.hidden * shared->intermediate() : 0;
   const double flop = 2.0 * tokens * (layer.top_k * expert_weights + shared_weights);
+  const bench::PeakLoop& peak = bench::PeakOfKernel(SelectPanelKernel(exec.machine, true).name);
   std::vector<double> seconds, shares, reads, flops;
   double bytes = 0;
   for (int i = 0; i < kRuns; ++i) {
@@ -101,7 +104,7 @@ void Measure(const Layer& layer, const char* format, int64_t tokens,
       }
     bytes =
         static_cast<double>(active.size()) * experts[0].bytes() + (shared ? shared->bytes() : 0);
-    flops.push_back(bench::FmaFlops(lanes, run));
+    flops.push_back(bench::MeasurePeak(peak, bench::Feed::kRegisters, lanes, run));
     reads.push_back(bandwidth.Measure(lanes, run));
     const double begin = bench::Now(lanes);
     Moe({.x = {x.data(), {tokens, layer.hidden}},

@@ -1,0 +1,37 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/linear/panel_product.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx512.inc"
+
+#include "kernels/linear/pairs_avx512.inc"
+
+#include "kernels/linear/weights.inc"
+
+#include "kernels/linear/fp8_vbmi.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/blocks_dot.inc"
+
+#include "kernels/linear/register_blocks.inc"
+
+#include "kernels/linear/panel_dot.inc"
+
+}  // namespace
+
+void PanelProductAvx512Bf16(const PanelProduct& product) {
+  RunPanelProduct<DotKernel<Bf16Weights>>(product);
+}
+void PanelProductFp8Avx512Bf16(const PanelProduct& product) {
+  RunPanelProduct<DotKernel<Fp8Weights>>(product);
+}
+
+}  // namespace sluice
