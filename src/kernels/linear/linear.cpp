@@ -16,7 +16,8 @@ constexpr int64_t kSerialWork = 512;
 // By row kKernel of the table of kernels.
 template <size_t kKernel>
 void LinearBy(const LinearArgs& args, Exec& exec) {
-  LinearWith(PanelKernels()[kKernel], args, exec);
+  LinearWith(PanelKernels()[kKernel], SelectIntegerKernel(exec.machine, args.activations), args,
+             exec);
 }
 
 // clang-format off
@@ -33,7 +34,8 @@ constexpr Variant<LinearArgs> kLinearVariants[] = {
 
 }  // namespace
 
-void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
+void LinearWith(const PanelKernel& kernel, const IntegerKernel* integers, const LinearArgs& args,
+                Exec& exec) {
   const int64_t rows = args.x.dim(0), panels = args.weight->panels();
   PanelProduct whole{.x = args.x.data(),
                      .x_stride = args.x.stride(0),
@@ -43,6 +45,7 @@ void LinearWith(const PanelKernel& kernel, const LinearArgs& args, Exec& exec) {
                      .panel_end = panels,
                      .bias = args.bias,
                      .rounding = args.rounding,
+                     .integers = integers,
                      .y = args.y.data(),
                      .y_stride = args.y.stride(0)};
   const int lanes = exec.team.lanes();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formats/packed_matrix.h"
+#include "kernels/linear/activation_quant.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
 
@@ -17,7 +18,8 @@ struct LinearArgs {
   const float* bias = nullptr;  // [outputs] or none
   Rounding rounding;            // of y; kNone keeps fp32 sums (router logits, lm_head)
   bool bf16_inputs;  // x holds bfloat16 values only, so a bf16 product (AMX, vdpbf16ps) is exact
-  View<float, 2> y;  // [rows, outputs]; overlaps no input
+  ActivationQuant activations = ActivationQuant::kNone;  // how rows are read (integer weights)
+  View<float, 2> y;                                      // [rows, outputs]; overlaps no input
 };
 
 /// By the fastest variant for `exec.machine`; splits the outputs over the team's lanes.

@@ -83,7 +83,9 @@ struct Case {
   }
 };
 
-void LinearAmxEmulated(const LinearArgs& args, Exec& exec) { LinearWith(kAmxEmulated, args, exec); }
+void LinearAmxEmulated(const LinearArgs& args, Exec& exec) {
+  LinearWith(kAmxEmulated, nullptr, args, exec);
+}
 
 std::vector<Variant<LinearArgs>> VariantsHere() {
   std::vector<Variant<LinearArgs>> out = {{"amx_emulated", kAnything, LinearAmxEmulated}};

@@ -1,5 +1,7 @@
 #include "kernels/linear/panel_product.h"
 
+#include "kernels/linear/integer/integer_kernel.h"
+
 namespace sluice {
 
 // clang-format off
@@ -12,6 +14,15 @@ constexpr PanelKernel kPanelKernels[] = {
     {"avx2",        kAvx2,                 false,       {PanelProductAvx2,       PanelProductFp8Avx2}},
 };
 // clang-format on
+
+void PanelKernel::Run(const PanelProduct& product) const {
+  const auto format = static_cast<int>(product.weight->format());
+  if (product.integers && product.integers->by_format[format] &&
+      product.weight->inputs() <= kQuantizedInputsMax)
+    product.integers->by_format[format](product);
+  else
+    by_format[format](product);
+}
 
 std::span<const PanelKernel> PanelKernels() { return kPanelKernels; }
 

@@ -12,6 +12,8 @@
 
 namespace sluice {
 
+struct IntegerKernel;  // integer/integer_kernel.h
+
 /// What is written for the 32 sums s of a panel and a row.
 enum class PanelEpilogue {
   kStore,  // y[o] = round(s[o] + bias[o])
@@ -32,6 +34,8 @@ struct PanelProduct {
   Activation activation = Activation::kSilu;  // act of kGated
   const float* bias = nullptr;                // [outputs] or none; kStore only
   Rounding rounding = Rounding::kNone;
+  // Quantises the rows where the weights are integers; none: takes them as they are.
+  const IntegerKernel* integers = nullptr;
   // kAccumulate only: y is [rows named by y_rows][(panel_end - panel_begin) * 32], whole panels.
   const float* row_weights = nullptr;  // [rows]
   const int32_t* y_rows = nullptr;     // [rows] row of y of each row of x
@@ -46,9 +50,8 @@ struct PanelKernel {
   bool bf16_inputs;                                        // multiplies bfloat16 inputs only
   void (*by_format[kWeightFormats])(const PanelProduct&);  // in the order of WeightFormat
 
-  void Run(const PanelProduct& product) const {
-    by_format[static_cast<int>(product.weight->format())](product);
-  }
+  /// By this kernel, or by product.integers where that one takes the weights.
+  void Run(const PanelProduct& product) const;
 };
 
 /// What "avx512_bf16" needs: vdpbf16ps where it is faster than FMA (every such processor has VBMI).
