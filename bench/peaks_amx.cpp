@@ -23,7 +23,7 @@ struct Int8Tiles {
   static constexpr int64_t kOperations = 4 * 16 * 16 * 64 * 2;
   template <int kC, int kA, int kB>
   static void Multiply() {
-    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kC), "i"(kA), "i"(kB));
+    T::MultiplyInt8<kC, kA, kB>();
   }
 };
 

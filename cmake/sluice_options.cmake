@@ -34,5 +34,7 @@ set(SLUICE_ISA_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd
   -mprefer-vector-width=512 -Wno-uninitialized -Wno-maybe-uninitialized)
 set(SLUICE_ISA_avx512_vbmi ${SLUICE_ISA_avx512} -mavx512vbmi)
 set(SLUICE_ISA_avx512_bf16 ${SLUICE_ISA_avx512_vbmi} -mavx512bf16)
+set(SLUICE_ISA_avx_vnni ${SLUICE_ISA_avx2} -mavxvnni)
 set(SLUICE_ISA_avx512_vnni ${SLUICE_ISA_avx512} -mavx512vnni)
 set(SLUICE_ISA_amx ${SLUICE_ISA_avx512} -mamx-tile -mamx-bf16)
+set(SLUICE_ISA_amx_int8 ${SLUICE_ISA_avx512_vnni} -mamx-tile -mamx-int8)

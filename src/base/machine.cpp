@@ -49,14 +49,16 @@ Machine Detect() {
   __get_cpuid(1, &a1, &b1, &c1, &d1);
   const bool osxsave = c1 & (1u << 27);
   const uint64_t xcr0 = osxsave ? ReadXcr0() : 0;
+  unsigned a71 = 0, ignored = 0;
+  __get_cpuid_count(7, 1, &a71, &ignored, &ignored, &ignored);
+  if (a71 & (1u << 4)) machine.features |= kAvxVnni;
   constexpr unsigned kAvx512Bits = (1u << 16) | (1u << 17) | (1u << 28) | (1u << 30) | (1u << 31);
   if ((ebx & kAvx512Bits) == kAvx512Bits && (xcr0 & kXcr0Avx512) == kXcr0Avx512) {
     machine.features |= kAvx512;
     if (ecx & (1u << 1)) machine.features |= kAvx512Vbmi;
     if (ecx & (1u << 11)) machine.features |= kAvx512Vnni;
     if (edx & (1u << 23)) machine.features |= kAvx512Fp16;
-    unsigned eax = 0;
-    if (__get_cpuid_count(7, 1, &eax, &b, &c, &d) && (eax & (1u << 5))) {
+    if (a71 & (1u << 5)) {
       machine.features |= kAvx512Bf16;
       if (DotsAreFast()) machine.features |= kFastBf16Dot;
     }
@@ -123,6 +125,7 @@ Result<Machine> LimitedMachine(std::string_view isa) {
 
 std::string DescribeFeatures(const Machine& machine) {
   std::string out = "avx2";
+  if (machine.Has(kAvxVnni)) out += "+avx_vnni";
   if (machine.Has(kAvx512)) out += "+avx512";
   if (machine.Has(kAvx512Vbmi)) out += "+vbmi";
   if (machine.Has(kAvx512Vnni)) out += "+vnni";

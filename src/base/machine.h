@@ -23,6 +23,7 @@ enum Feature : uint32_t {
   kAvx512Vbmi = 1u << 6,
   kAvx512Bf16 = 1u << 7,
   kFastBf16Dot = 1u << 8,  // vdpbf16ps multiplies faster than FMA does: AMD since Zen 4
+  kAvxVnni = 1u << 9,      // of 256 bits, without AVX-512
 };
 
 /// A set of features and its name.

@@ -1,11 +1,16 @@
 #include "kernels/linear/integer/integer_kernel.h"
 
+#include <iterator>
+
 namespace sluice {
 
 // clang-format off
 constexpr IntegerKernel kIntegerKernels[] = {
-    // name          needs                   bf16     fp8      int8                     int4
-    {"avx512_vnni",  kAvx512 | kAvx512Vnni,  {nullptr, nullptr, PanelDotsInt8Avx512Vnni, PanelDotsInt4Avx512Vnni}},
+    // name          needs                              bf16     fp8      int8                     int4
+    {"amx",          kAmxInt8 | kAvx512 | kAvx512Vnni,  {nullptr, nullptr, PanelTilesInt8Amx,       PanelTilesInt4Amx}},
+    {"avx512_vnni",  kAvx512 | kAvx512Vnni,             {nullptr, nullptr, PanelDotsInt8Avx512Vnni, PanelDotsInt4Avx512Vnni}},
+    {"avx_vnni",     kAvx2 | kAvxVnni,                  {nullptr, nullptr, PanelDotsInt8AvxVnni,    PanelDotsInt4AvxVnni}},
+    {"avx2",         kAvx2,                             {nullptr, nullptr, PanelDotsInt8Avx2,       PanelDotsInt4Avx2}},
 };
 // clang-format on
 
@@ -15,7 +20,7 @@ const IntegerKernel* SelectIntegerKernel(const Machine& machine, ActivationQuant
   if (quant == ActivationQuant::kNone) return nullptr;
   for (const IntegerKernel& kernel : kIntegerKernels)
     if (machine.Has(kernel.needs)) return &kernel;
-  return nullptr;
+  return std::end(kIntegerKernels) - 1;
 }
 
 }  // namespace sluice

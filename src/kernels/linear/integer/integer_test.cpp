@@ -7,6 +7,7 @@
 
 #include "formats/int4/quantize.h"
 #include "formats/int8/quantize.h"
+#include "kernels/linear/integer/panel_tiles_amx_emulated.h"
 #include "kernels/linear/linear_variants.h"
 #include "kernels/testing.h"
 
@@ -23,7 +24,7 @@ std::string Name(WeightLayout layout) {
 }
 
 std::vector<IntegerKernel> KernelsHere() {
-  std::vector<IntegerKernel> out;
+  std::vector<IntegerKernel> out = {kAmxInt8Emulated};
   for (const IntegerKernel& kernel : IntegerKernels())
     if (ThisMachine().Has(kernel.needs)) out.push_back(kernel);
   return out;
@@ -268,7 +269,11 @@ TEST(IntegerProduct, ChoosesTheKernelOfTheMachine) {
   const auto name = [](uint32_t features) -> std::string {
     return SelectIntegerKernel(Machine{features}, ActivationQuant::kInt8)->name;
   };
+  EXPECT_EQ(name(kAvx2), "avx2");
+  EXPECT_EQ(name(kAvx2 | kAvxVnni), "avx_vnni");
+  EXPECT_EQ(name(kAvx2 | kAvx512), "avx2");
   EXPECT_EQ(name(kAvx2 | kAvx512 | kAvx512Vnni), "avx512_vnni");
+  EXPECT_EQ(name(kAvx2 | kAvx512 | kAvx512Vnni | kAmxBf16 | kAmxInt8), "amx");
   EXPECT_EQ(SelectIntegerKernel(ThisMachine(), ActivationQuant::kNone), nullptr);
 }
 

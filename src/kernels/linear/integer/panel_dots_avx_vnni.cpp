@@ -1,0 +1,32 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "kernels/linear/integer/integer_kernel.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx2.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/integer/dots_avx2.inc"
+
+#include "kernels/linear/integer/dots_avx_vnni.inc"
+
+#include "kernels/linear/integer/quantize_rows.inc"
+
+#include "kernels/linear/integer/codes.inc"
+
+#include "kernels/linear/integer/panel_dots.inc"
+
+}  // namespace
+
+void PanelDotsInt8AvxVnni(const PanelProduct& product) { DotKernel<Int8Codes>::Run(product); }
+void PanelDotsInt4AvxVnni(const PanelProduct& product) { DotKernel<Int4Codes>::Run(product); }
+
+}  // namespace sluice
