@@ -38,6 +38,23 @@ constexpr const char* kCeilings =
     "by "
     "more than 10 % is repeated.\n";
 
+constexpr const char* kStagesHelp =
+    "--trace and --plot break calls down that are made beside the measured ones. Visible: the "
+    "stages\n"
+    "  sort        rows by expert\n"
+    "  gather      rows copied (or quantised) into packed blocks\n"
+    "  unpack      weights decoded into scratch, for several register blocks\n"
+    "  gate/up, down   the products themselves, reading weights included\n"
+    "  activation  of gate, times up; combine: rows of experts to rows of the output\n"
+    "  waiting     for another lane\n"
+    "as means over the lanes, so they add up to the call. Hidden: arithmetic (at the peak), "
+    "reading\n"
+    "weights (at the bandwidth) and unpacking in registers (at the rate of `bench machine`) all "
+    "take\n"
+    "place inside gate/up and down; what they would take one after another, less the time of "
+    "these\n"
+    "two stages, is the least that was done at the same time.\n";
+
 constexpr const char* kMachineLines =
     "All threads together, medians of 7:\n"
     "  fp32 FMA, bf16 dot, int8 dot, bf16 tiles, int8 tiles   multiplications and additions a "
@@ -74,7 +91,10 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
       ->capture_default_str();
   moe.add_option("--routing", parts.moe.routing, "uniform, zipf, hot (expert 0 for every row)")
       ->capture_default_str();
-  moe.footer(std::string(kCeilings) +
+  moe.add_option("--trace", parts.moe.trace_path,
+                 "Write a Chrome trace: a track a thread, its stages in three calls of each line");
+  moe.add_option("--plot", parts.moe.plot_path, "Write the stages of a call of each line as SVG");
+  moe.footer(std::string(kCeilings) + kStagesHelp +
              "Example:\n  sluice bench moe --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096");
 
   CLI::App& linear = *bench.add_subcommand("linear", "Dense products");

@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
 
+#include "base/trace.h"
 #include "base/units.h"
 #include "cli/layer_bench.h"
 #include "kernels/moe/moe.h"
@@ -149,7 +151,26 @@ class Case {
   std::vector<int32_t> ids_;
 };
 
+// Now, not when what was measured would be lost.
+Status CheckWritable(const char* flag, const std::string& path) {
+  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
+  return ParamError(Code::kInvalidArgument, flag, "--{}: {} cannot be written", flag, Quoted(path));
+}
+
+Status WriteTraces(const BenchMoeOptions& options, const MoeShape& shape,
+                   const std::vector<LayerFigures>& figures) {
+  if (!options.trace_path.empty()) RETURN_IF_ERROR(trace::WriteChromeTrace(options.trace_path));
+  if (options.plot_path.empty()) return {};
+  std::vector<StageBreakdown> calls;
+  for (const LayerFigures& f : figures)
+    if (f.stages) calls.push_back(*f.stages);
+  return PlotBreakdowns(fmt::format("{}, {}, {}", shape.name, options.format, ProcessorName()),
+                        calls, options.plot_path);
+}
+
 Status Run(const BenchMoeOptions& options) {
+  RETURN_IF_ERROR(CheckWritable("trace", options.trace_path));
+  RETURN_IF_ERROR(CheckWritable("plot", options.plot_path));
   TRY(const MoeShape whole, ReadMoeShape(options.geometry));
   TRY(const MoeShape shape, ShareOf(whole, options.ep_share));
   std::vector<MoeBackend> backends;
@@ -181,14 +202,17 @@ Status Run(const BenchMoeOptions& options) {
   TRY(Buffer buffer, Buffer::Allocate(scratch_bytes, "bench scratch"));
   Arena scratch(std::move(buffer));
   Exec exec{bench->team(), bench->machine(), scratch};
+  const bool traced = !options.trace_path.empty() || !options.plot_path.empty();
+  trace::NameThread("lane 0");
   std::vector<LayerFigures> figures;
   for (const int64_t tokens : options.tokens) {
     Case c(shape, layer, tokens, routing, options.seed + static_cast<uint64_t>(tokens));
     for (size_t b = 0; b < backends.size(); ++b) {
-      figures.push_back(bench->Measure(options.backends[b], tokens,
-                                       {.prepare = [&] { c.Draw(); },
-                                        .run = [&] { c.Run(backends[b], exec); },
-                                        .work = [&] { return c.Work(); }}));
+      const LayerBench::Steps steps{.prepare = [&] { c.Draw(); },
+                                    .run = [&] { c.Run(backends[b], exec); },
+                                    .work = [&] { return c.Work(); }};
+      figures.push_back(bench->Measure(options.backends[b], tokens, steps));
+      if (traced) bench->Trace(steps, figures.back());
       c.Run(backends[b], exec);  // once more: the routing has been drawn anew
       figures.back().error = c.Error(exec);
     }
@@ -203,7 +227,7 @@ Status Run(const BenchMoeOptions& options) {
                  {"format", options.format},
                  {"routing", options.routing}},
                 figures);
-  return {};
+  return WriteTraces(options, shape, figures);
 }
 
 }  // namespace

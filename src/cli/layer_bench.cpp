@@ -6,7 +6,9 @@
 #include <cmath>
 
 #include "base/machine.h"
+#include "base/trace.h"
 #include "base/units.h"
+#include "bench/unpack.h"
 #include "kernels/linear/panel_product.h"
 #include "server/json/json_writer.h"
 #include "tensor/dtype.h"
@@ -70,6 +72,18 @@ void PrintLine(const LayerFigures& f) {
                         : "");
 }
 
+void WriteStages(JsonWriter& json, const StageBreakdown& s) {
+  json.Key("stages").BeginObject().Key("seconds").Number(s.seconds);
+  for (size_t i = 0; i < std::size(kStageNames); ++i) {
+    json.Key(std::string(kStageNames[i])).BeginObject();
+    json.Key("seconds").Number(s.stages[i].seconds);
+    json.Key("beside_waiting").Number(s.stages[i].beside_waiting).EndObject();
+  }
+  json.Key("arithmetic_s").Number(s.work.arithmetic).Key("reading_s").Number(s.work.reading);
+  json.Key("unpacking_in_registers_s").Number(s.work.unpacking);
+  json.Key("hidden_s").Number(s.hidden_seconds()).EndObject();
+}
+
 void WriteLine(JsonWriter& json, const LayerFigures& f) {
   const Summary s = Summarise(f);
   json.BeginObject().Key("layer").String(f.layer).Key("tokens").Int(f.tokens);
@@ -82,7 +96,27 @@ void WriteLine(JsonWriter& json, const LayerFigures& f) {
   json.Key("flop_per_s").Number(s.flop / s.seconds.median);
   json.Key("ceiling_bytes_per_s").Number(s.bandwidth).Key("ceiling_flop_per_s").Number(s.flops);
   json.Key("bandwidth_share").Number(s.byte_share).Key("peak_share").Number(s.flop_share);
-  json.Key("roofline_share").Number(s.roofline_share).Key("error").Number(f.error).EndObject();
+  json.Key("roofline_share").Number(s.roofline_share).Key("error").Number(f.error);
+  if (f.stages) WriteStages(json, *f.stages);
+  json.EndObject();
+}
+
+void PrintStages(const std::vector<LayerFigures>& figures) {
+  if (figures.empty() || !figures.front().stages) return;
+  fmt::print(
+      "\nstages of a traced call, ms (means of the lanes), and the work inside its products\n"
+      "{:<16} {:>6} {:>9}",
+      "layer", "tokens", "ms");
+  for (const std::string_view name : kStageNames) fmt::print(" {:>10}", name);
+  fmt::print(" | {:>10} {:>9} {:>9} {:>9}\n", "arithmetic", "reading", "unpacking", "hidden");
+  for (const LayerFigures& f : figures) {
+    if (!f.stages) continue;
+    const StageBreakdown& s = *f.stages;
+    fmt::print("{:<16} {:>6} {:>9.3f}", f.layer, f.tokens, s.seconds * 1e3);
+    for (const StageTime& stage : s.stages) fmt::print(" {:>10.3f}", stage.seconds * 1e3);
+    fmt::print(" | {:>10.3f} {:>9.3f} {:>9.3f} {:>9.3f}\n", s.work.arithmetic * 1e3,
+               s.work.reading * 1e3, s.work.unpacking * 1e3, s.hidden_seconds() * 1e3);
+  }
 }
 
 }  // namespace
@@ -153,6 +187,62 @@ LayerFigures LayerBench::Measure(std::string layer, int64_t tokens, const Steps&
   return out;
 }
 
+// Of the fastest decoder of the format, which fp8_block shares with fp8.
+double UnpackRate(std::string_view format, const Machine& machine, int lanes,
+                  const bench::RunLanes& run) {
+  double fastest = 0;
+  for (const bench::UnpackLoop& loop : bench::UnpackLoops()) {
+    if (!machine.Has(loop.needs) || loop.format == std::string_view("bf16") ||
+        !format.starts_with(loop.format))
+      continue;
+    std::vector<double> rates;
+    for (int i = 0; i < 5; ++i) rates.push_back(bench::MeasureUnpack(loop, lanes, run));
+    fastest = std::max(fastest, bench::Median(rates));
+  }
+  return fastest;
+}
+
+void LayerBench::Trace(const Steps& steps, LayerFigures& figures) {
+  constexpr int kCalls = 3;
+  const int lanes = team_.lanes();
+  if (!unpack_rate_)
+    unpack_rate_ = UnpackRate(options_.format, machine_, lanes,
+                              [this](const std::function<void(int)>& f) { team_.Run(f); });
+  labels_.push_back(fmt::format("{}, {} tokens", figures.layer, figures.tokens));
+  const auto wake = [this] { team_.Run([](int) {}); };  // ends and begins what waits record
+  struct Call {
+    uint64_t begin_ns, end_ns;
+    LayerWork work;
+  };
+  std::vector<Call> calls;
+  trace::Enable(trace::Level::kStages);
+  for (int i = 0; i < kCalls; ++i) {
+    steps.prepare();
+    wake();
+    const uint64_t begin = trace::internal::Now();
+    {
+      const trace::Stage call(labels_.back().c_str());
+      steps.run();
+    }
+    calls.push_back({begin, trace::internal::Now(), steps.work()});
+    wake();
+  }
+  trace::Disable();
+  std::sort(calls.begin(), calls.end(), [](const Call& a, const Call& b) {
+    return a.end_ns - a.begin_ns < b.end_ns - b.begin_ns;
+  });
+  const Call& call = calls[kCalls / 2];
+  const Summary summary = Summarise(figures);
+  StageBreakdown stages = BreakDown(trace::Events(), call.begin_ns, call.end_ns, lanes);
+  stages.label = labels_.back();
+  stages.work.arithmetic = call.work.flop / summary.flops;
+  stages.work.reading = call.work.bytes / summary.bandwidth;
+  if (*unpack_rate_ > 0)
+    stages.work.unpacking =
+        std::max(0.0, call.work.bytes - static_cast<double>(stages.unpacked_bytes)) / *unpack_rate_;
+  figures.stages = std::move(stages);
+}
+
 void LayerBench::Report(const Settings& settings, const std::vector<LayerFigures>& figures) const {
   std::vector<double> flops, bandwidth;
   for (const LayerFigures& f : figures)
@@ -180,6 +270,7 @@ void LayerBench::Report(const Settings& settings, const std::vector<LayerFigures
              "layer", "tokens", "min ms", "median", "max", "active", "MB read", "GB/s", "share",
              "GFLOP/s", "share", "roof", "error");
   for (const LayerFigures& f : figures) PrintLine(f);
+  PrintStages(figures);
 }
 
 std::vector<float> RandomRows(SplitMix64& random, int64_t count) {

@@ -1,8 +1,10 @@
 // What the benches of layers share: a team beside its ceilings, and the report.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "bench/steady_runs.h"
 #include "cli/bench_layers.h"
 #include "cli/layer_shapes.h"
+#include "cli/stage_breakdown.h"
 #include "formats/weight_format.h"
 #include "tensor/exec.h"
 
@@ -22,8 +25,9 @@ struct LayerFigures {
   std::string layer;
   int64_t tokens;
   bench::SteadyRuns runs;
-  std::vector<LayerWork> work;  // of each run that counts
-  double error;                 // relative 2-norm of the worst sampled row
+  std::vector<LayerWork> work;                // of each run that counts
+  double error;                               // relative 2-norm of the worst sampled row
+  std::optional<StageBreakdown> stages = {};  // of a call beside those runs
 };
 
 class LayerBench {
@@ -43,6 +47,10 @@ class LayerBench {
     std::function<LayerWork()> work;
   };
   LayerFigures Measure(std::string layer, int64_t tokens, const Steps& steps);
+  /// Sets `figures.stages` from calls beside the measured ones: of three with their stages
+  /// recorded, the one of median time. The work inside its products: at the ceilings of the
+  /// measured runs.
+  void Trace(const Steps& steps, LayerFigures& figures);
   /// Prints everything measured: a table, or JSON with `settings` as its first members.
   using Settings = std::vector<std::pair<std::string, std::string>>;
   void Report(const Settings& settings, const std::vector<LayerFigures>& figures) const;
@@ -55,6 +63,8 @@ class LayerBench {
   Team team_;
   const bench::PeakLoop& peak_;
   bench::ReadBandwidth memory_;
+  std::optional<double> unpack_rate_;  // stored bytes per second; 0: nothing to unpack
+  std::deque<std::string> labels_;     // of traced calls, which trace events point to
 };
 
 /// "bf16", "fp8" (e4m3, one scale an output), "fp8_block" (one a block of 128 x 128). Errors:
