@@ -1,4 +1,5 @@
 #include <gmock/gmock.h>
+#include <sched.h>
 
 #include <atomic>
 #include <cstdio>
@@ -6,6 +7,7 @@
 #include <map>
 #include <set>
 #include <sstream>
+#include <vector>
 
 #include "base/check.h"
 #include "base/machine.h"
@@ -47,6 +49,20 @@ TEST(Random, PhiloxMatchesThePublishedVector) {
   // Random123's known-answer test for philox4x32-10 with all-zero key and counter.
   EXPECT_THAT(Philox(0, 0, 0),
               testing::ElementsAre(0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u));
+}
+
+TEST(Team, PinnedLanesHaveAProcessorEachAlsoWhenTheCallerWasBoundBefore) {
+  cpu_set_t before, after;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  {
+    const PinnedCaller pinned;
+    Team team(CPU_COUNT(&before), true);
+    std::vector<int> processors(team.lanes());
+    team.Run([&](int lane) { processors[lane] = sched_getcpu(); });
+    EXPECT_EQ(std::set<int>(processors.begin(), processors.end()).size(), processors.size());
+  }
+  ASSERT_EQ(sched_getaffinity(0, sizeof after, &after), 0);
+  EXPECT_TRUE(CPU_EQUAL(&before, &after));
 }
 
 TEST(Team, RunsEveryLaneOnceAndParallelForCoversTheRange) {

@@ -26,16 +26,27 @@ void SpinUntil(Done&& done) {
   }
 }
 
+// What the process may use. Read once, before anything is bound: a thread inherits the mask of the
+// one that starts it, so a later look could see a single processor.
+const cpu_set_t& AllowedProcessors() {
+  static const cpu_set_t allowed = [] {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_ZERO(&set);
+    return set;
+  }();
+  return allowed;
+}
+
+void BindTo(const cpu_set_t& set) { pthread_setaffinity_np(pthread_self(), sizeof set, &set); }
+
 void PinTo(int nth) {
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  const cpu_set_t& allowed = AllowedProcessors();
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed) || nth-- > 0) continue;
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    pthread_setaffinity_np(pthread_self(), sizeof one, &one);
-    return;
+    return BindTo(one);
   }
 }
 
@@ -43,6 +54,7 @@ void PinTo(int nth) {
 
 Team::Team(int lanes, bool pin) : lanes_(lanes) {
   CHECK_GE(lanes, 1);
+  if (pin) AllowedProcessors();
   for (int lane = 1; lane < lanes; ++lane)
     helpers_.emplace_back([this, lane, pin] {
       if (pin) PinTo(lane);
@@ -58,7 +70,11 @@ Team::~Team() {
   for (std::thread& helper : helpers_) helper.join();
 }
 
-void Team::PinCaller() { PinTo(0); }
+PinnedCaller::PinnedCaller() { PinTo(0); }
+
+PinnedCaller::~PinnedCaller() {
+  if (CPU_COUNT(&AllowedProcessors()) > 0) BindTo(AllowedProcessors());
+}
 
 void Team::RunErased(Erased function, void* argument) {
   if (lanes_ == 1) {

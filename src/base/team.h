@@ -16,7 +16,7 @@ namespace sluice {
 class Team {
  public:
   /// `lanes` >= 1, the calling thread included. With `pin`, helper lane i is bound to the i-th
-  /// processor of this process's affinity mask (lane 0 binds itself with PinCaller).
+  /// processor of this process's affinity mask (lane 0 binds itself with PinnedCaller).
   explicit Team(int lanes, bool pin = false);
   ~Team();
   Team(const Team&) = delete;
@@ -60,9 +60,6 @@ class Team {
   /// Waits until every lane has arrived. Only inside a function given to Run, by every lane.
   void Barrier();
 
-  /// Binds the calling thread (lane 0) to the first processor of the affinity mask.
-  static void PinCaller();
-
  private:
   using Erased = void (*)(void*, int);
   void RunErased(Erased function, void* argument);
@@ -78,6 +75,16 @@ class Team {
   alignas(64) std::atomic<uint32_t> barrier_{0};     // barrier: its generation
   std::atomic<bool> stop_{false};
   std::vector<std::thread> helpers_;
+};
+
+/// While it lives, the thread that made it (lane 0 of a team with `pin`) is bound to the first
+/// processor of the process's affinity mask.
+class PinnedCaller {
+ public:
+  PinnedCaller();
+  ~PinnedCaller();
+  PinnedCaller(const PinnedCaller&) = delete;
+  PinnedCaller& operator=(const PinnedCaller&) = delete;
 };
 
 }  // namespace sluice

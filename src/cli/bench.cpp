@@ -63,6 +63,7 @@ class Load {
 // Measured before and after the model: memory that is shared with other machines gives half as much
 // again in one minute as in another.
 void PrintCeilings(const char* when, int threads) {
+  const PinnedCaller pinned;
   const bench::PeakLoop& peak = bench::PeakOfKernel(SelectPanelKernel(ThisMachine(), true).name);
   Team team(threads, true);
   const bench::RunLanes run = [&](const std::function<void(int)>& function) {

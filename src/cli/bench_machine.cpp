@@ -76,7 +76,7 @@ Latency MeasureLatency(Team& team) {
 }
 
 MachineFigures Measure(int threads) {
-  Team::PinCaller();
+  const PinnedCaller pinned;
   Team team(threads, true);
   const bench::RunLanes run = [&](const std::function<void(int)>& function) {
     team.Run([&](int lane) { function(lane); });

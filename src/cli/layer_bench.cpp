@@ -148,9 +148,7 @@ LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine, int th
     : options_(options),
       machine_(machine),
       team_(threads, true),
-      peak_(bench::PeakOfKernel(SelectPanelKernel(machine, true).name)) {
-  Team::PinCaller();
-}
+      peak_(bench::PeakOfKernel(SelectPanelKernel(machine, true).name)) {}
 
 Status LayerBench::CheckMemory(uint64_t bytes, const char* advice) const {
   constexpr uint64_t kSpare = uint64_t{1} << 30;

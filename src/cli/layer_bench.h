@@ -60,6 +60,7 @@ class LayerBench {
 
   const BenchLayerOptions& options_;
   Machine machine_;
+  PinnedCaller pinned_;
   Team team_;
   const bench::PeakLoop& peak_;
   bench::ReadBandwidth memory_;

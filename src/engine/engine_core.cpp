@@ -1,6 +1,7 @@
 #include "engine/engine_core.h"
 
 #include <exception>
+#include <optional>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -79,7 +80,8 @@ int64_t EngineCore::live() const {
 // A library's exception (no memory, say) ends what is live and refuses what comes, instead of
 // ending the process.
 void EngineCore::Run() {
-  if (options_.pin) Team::PinCaller();
+  std::optional<PinnedCaller> pinned;
+  if (options_.pin) pinned.emplace();
   Status failure;
   try {
     RunSteps();

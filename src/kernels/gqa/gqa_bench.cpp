@@ -130,7 +130,7 @@ int main(int argc, char** argv) {
   const auto chosen = [&](int at, const char* name) {
     return argc <= at || std::string_view(name).find(argv[at]) != std::string_view::npos;
   };
-  Team::PinCaller();
+  const PinnedCaller pinned;
   Team team(lanes, true);
   bench::ReadBandwidth bandwidth;
   std::printf("%s, %d lanes\n", ProcessorName().c_str(), lanes);

@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   const std::string only = argc > 2 ? argv[2] : "";
   const int64_t rows_min = argc > 3 ? std::atoll(argv[3]) : 0;
   const std::string only_format = argc > 4 ? argv[4] : "";
-  Team::PinCaller();
+  const PinnedCaller pinned;
   Team team(lanes, true);
   Arena scratch(std::move(*Buffer::Allocate(1 << 20, "bench scratch")));
   Exec exec{team, ThisMachine(), scratch};

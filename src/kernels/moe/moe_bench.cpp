@@ -164,7 +164,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", machine.status().message().c_str());
     return 1;
   }
-  Team::PinCaller();
+  const PinnedCaller pinned;
   Team team(lanes, true);
   const std::string only_format = argc > 3 ? argv[3] : "";
   bench::ReadBandwidth bandwidth;
