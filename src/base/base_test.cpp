@@ -97,6 +97,25 @@ TEST(Team, BarrierSeparatesPhases) {
   }
 }
 
+TEST(Team, BarrierHasWaitersDoWorkUntilItEndsOrIsDone) {
+  Team team(3);
+  for (int round = 0; round < 100; ++round) {
+    std::atomic<int> arrived{0};
+    std::atomic<bool> early{false}, too_much{false};
+    team.Run([&](int lane) {
+      ++arrived;
+      int left = lane * 10;
+      team.Barrier([&] {
+        too_much = too_much || left < 0;
+        return --left >= 0;
+      });
+      early = early || arrived.load() != 3;
+    });
+    EXPECT_FALSE(early.load());
+    EXPECT_FALSE(too_much.load());
+  }
+}
+
 TEST(Team, WakesHelpersThatWentToSleep) {
   Team team(2);
   std::atomic<int> calls{0};

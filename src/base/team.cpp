@@ -113,16 +113,16 @@ void Team::HelperLoop(int lane) {
   }
 }
 
-void Team::Barrier() {
-  if (lanes_ == 1) return;
-  const uint32_t generation = barrier_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == lanes_ - 1) {
-    arrived_.store(0, std::memory_order_relaxed);
-    barrier_.fetch_add(1, std::memory_order_release);
-  } else {
-    const trace::Stage waiting("waiting");
-    SpinUntil([&] { return barrier_.load(std::memory_order_acquire) != generation; });
-  }
+bool Team::ArriveLast() {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) < lanes_ - 1) return false;
+  arrived_.store(0, std::memory_order_relaxed);
+  barrier_.fetch_add(1, std::memory_order_release);
+  return true;
+}
+
+void Team::WaitFor(uint32_t generation) {
+  const trace::Stage waiting("waiting");
+  SpinUntil([&] { return barrier_.load(std::memory_order_acquire) != generation; });
 }
 
 }  // namespace sluice

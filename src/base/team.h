@@ -58,13 +58,28 @@ class Team {
   }
 
   /// Waits until every lane has arrived. Only inside a function given to Run, by every lane.
-  void Barrier();
+  void Barrier() {
+    Barrier([] { return false; });
+  }
+
+  /// The same; a lane that waits calls meanwhile(), a short piece of work, until that returns false
+  /// or every lane has arrived.
+  template <class F>
+  void Barrier(F&& meanwhile) {
+    if (lanes_ == 1) return;
+    const uint32_t generation = barrier_.load(std::memory_order_relaxed);
+    if (ArriveLast()) return;
+    while (barrier_.load(std::memory_order_acquire) == generation)
+      if (!meanwhile()) return WaitFor(generation);
+  }
 
  private:
   using Erased = void (*)(void*, int);
   void RunErased(Erased function, void* argument);
   void HelperLoop(int lane);
   void WaitForWork(uint32_t seen) const;  // until generation_ is not `seen`
+  bool ArriveLast();                  // true: the last one, which let all others go
+  void WaitFor(uint32_t generation);  // until this barrier is over
 
   const int lanes_;
   Erased function_ = nullptr;

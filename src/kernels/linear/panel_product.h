@@ -36,6 +36,13 @@ struct PanelProduct {
   Rounding rounding = Rounding::kNone;
   // Quantises the rows where the weights are integers; none: takes them as they are.
   const IntegerKernel* integers = nullptr;
+  bool prefetch = true;  // fetch a panel's weights while the one before it is multiplied
+  // Inputs [input_begin, input_end) alone (-1: to the last one); input_begin is a multiple of
+  // kScaleInputsMax. What does not end the row leaves its unfinished sums in `partial`, and what
+  // does not begin it goes on from there: a sum stays one chain, so its bits are those of one call.
+  int64_t input_begin = 0, input_end = -1;
+  float* partial = nullptr;  // row r's starts at partial + r * partial_stride, with panel_begin
+  int64_t partial_stride = 0;
   // kAccumulate only: y is [rows named by y_rows][(panel_end - panel_begin) * 32], whole panels.
   const float* row_weights = nullptr;  // [rows]
   const int32_t* y_rows = nullptr;     // [rows] row of y of each row of x
