@@ -89,6 +89,10 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
                  "As --moe-backend, one or several beside each other")
       ->delimiter(',')
       ->capture_default_str();
+  moe.add_option("--ablate", parts.moe.ablate,
+                 "Parts of fused_v2 to do without, one or several: shared (expert in the task "
+                 "list), prefetch, residency, overlap")
+      ->delimiter(',');
   moe.add_option("--routing", parts.moe.routing, "uniform, zipf, hot (expert 0 for every row)")
       ->capture_default_str();
   moe.add_option("--trace", parts.moe.trace_path,

@@ -23,6 +23,7 @@ struct BenchMoeOptions : BenchLayerOptions {
   std::string ep_share = "1/1";
   std::vector<std::string> backends = {"auto"};  // measured one after another
   std::string routing = "uniform";
+  std::vector<std::string> ablate;  // parts of the back ends that are switched off
   std::string trace_path;  // a Chrome trace of the lanes' stages; empty: none
   std::string plot_path;   // the breakdown as SVG; empty: none
 };

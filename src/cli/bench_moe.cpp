@@ -78,6 +78,31 @@ Result<std::vector<ExpertWeights>> MakeExperts(WeightLayout layout, int64_t coun
   return experts;
 }
 
+// A back end, whole or without some of its parts.
+struct Contender {
+  std::string name;
+  MoeBackend backend;
+  MoeAblation ablation;
+};
+
+Result<std::vector<Contender>> ReadContenders(const BenchMoeOptions& options, bool has_shared) {
+  std::string without;
+  for (const std::string& part : options.ablate) without += (without.empty() ? "-" : ",") + part;
+  std::vector<Contender> out;
+  for (const std::string& name : options.backends) {
+    TRY(const MoeBackend backend, ParseMoeBackend(name));
+    TRY(const MoeAblation ablation, ParseMoeAblation(options.ablate, backend));
+    if (!ablation.shared && !has_shared)
+      return ParamError(Code::kInvalidArgument, "ablate",
+                        "ablate has shared, and the layer has no shared expert");
+    if (!ablation.overlap && options.threads == 1)
+      return ParamError(Code::kInvalidArgument, "ablate",
+                        "ablate has overlap, and a single thread waits for none");
+    out.push_back({name + without, backend, ablation});
+  }
+  return out;
+}
+
 // One number of tokens: rows, routing and results, and a call on them.
 class Case {
  public:
@@ -99,10 +124,11 @@ class Case {
                    layer_.shared.empty() ? 0 : layer_.shared.front().bytes());
   }
 
-  void Run(MoeBackend backend, Exec& exec) {
-    Moe(Args({x_.data(), {tokens_, shape_.hidden}}, ids_, weights_,
-             {y_.data(), {tokens_, shape_.hidden}}),
-        backend, exec);
+  void Run(const Contender& contender, Exec& exec) {
+    MoeArgs args = Args({x_.data(), {tokens_, shape_.hidden}}, ids_, weights_,
+                        {y_.data(), {tokens_, shape_.hidden}});
+    args.ablation = contender.ablation;
+    Moe(args, contender.backend, exec);
   }
 
   // Of the last run's output.
@@ -173,18 +199,17 @@ Status Run(const BenchMoeOptions& options) {
   RETURN_IF_ERROR(CheckWritable("plot", options.plot_path));
   TRY(const MoeShape whole, ReadMoeShape(options.geometry));
   TRY(const MoeShape shape, ShareOf(whole, options.ep_share));
-  std::vector<MoeBackend> backends;
-  for (const std::string& name : options.backends) {
-    TRY(const MoeBackend backend, ParseMoeBackend(name));
-    backends.push_back(backend);
-  }
+  TRY(const std::vector<Contender> contenders, ReadContenders(options, shape.shared > 0));
   TRY(const WeightLayout layout, ParseFormat(options.format));
   TRY(const Routing routing, ParseRouting(options.routing));
   TRY(const auto bench, LayerBench::Make(options));
   const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
-  const uint64_t scratch_bytes =
-      MoeScratchBytes(tokens_max, shape.top_k, shape.hidden,
-                      std::max(shape.intermediate, shape.shared), shape.experts);
+  uint64_t scratch_bytes = 0;
+  for (const Contender& c : contenders)
+    scratch_bytes = std::max(
+        scratch_bytes, MoeScratchBytes(c.ablation.residency ? c.backend : MoeBackend::kFused,
+                                       tokens_max, shape.top_k, shape.hidden,
+                                       std::max(shape.intermediate, shape.shared), shape.experts));
   const uint64_t rows_bytes = 8 * static_cast<uint64_t>(tokens_max * shape.hidden);
   RETURN_IF_ERROR(bench->CheckMemory(
       static_cast<uint64_t>(shape.experts) *
@@ -207,13 +232,13 @@ Status Run(const BenchMoeOptions& options) {
   std::vector<LayerFigures> figures;
   for (const int64_t tokens : options.tokens) {
     Case c(shape, layer, tokens, routing, options.seed + static_cast<uint64_t>(tokens));
-    for (size_t b = 0; b < backends.size(); ++b) {
+    for (const Contender& contender : contenders) {
       const LayerBench::Steps steps{.prepare = [&] { c.Draw(); },
-                                    .run = [&] { c.Run(backends[b], exec); },
+                                    .run = [&] { c.Run(contender, exec); },
                                     .work = [&] { return c.Work(); }};
-      figures.push_back(bench->Measure(options.backends[b], tokens, steps));
+      figures.push_back(bench->Measure(contender.name, tokens, steps));
       if (traced) bench->Trace(steps, figures.back());
-      c.Run(backends[b], exec);  // once more: the routing has been drawn anew
+      c.Run(contender, exec);  // once more: the routing has been drawn anew
       figures.back().error = c.Error(exec);
     }
   }

@@ -110,7 +110,7 @@ void AddMachineFlags(CLI::App& parser, EngineFlags& flags) {
   EngineOptions& o = flags.options;
   const char* const group = "Machine and log";
   parser.add_option("--moe-backend", o.moe_backend, "How experts are computed")
-      ->check(CLI::IsMember({"auto", "epmoe", "fused_v2"}))
+      ->check(CLI::IsMember({"auto", "epmoe", "fused", "fused_v2"}))
       ->capture_default_str()
       ->group(group);
   parser.add_option("--threads", o.threads, "Threads that compute [every usable core]")

@@ -9,8 +9,6 @@
 namespace sluice {
 namespace {
 
-int64_t IntermediateStride(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }
-
 // Sorted row of every pair, of each token in ascending order: [tokens, top_k].
 const int32_t* SlotsOfTokens(const ExpertRows& rows, int64_t tokens, int64_t top_k,
                              Arena& scratch) {
@@ -24,22 +22,6 @@ const int32_t* SlotsOfTokens(const ExpertRows& rows, int64_t tokens, int64_t top
     slots[t * top_k + counts[t]++] = static_cast<int32_t>(row);
   }
   return slots;
-}
-
-// The shared expert first, with every token; then the experts that have rows.
-std::span<const ExpertGroup> MakeGroups(const MoeArgs& args, const ExpertRows& sorted,
-                                        Arena& scratch) {
-  const int64_t experts = static_cast<int64_t>(args.experts->size());
-  const int64_t tokens = args.x.dim(0);
-  ExpertGroup* groups = scratch.Allocate<ExpertGroup>(experts + 1);
-  size_t count = 0;
-  if (args.shared) groups[count++] = {args.shared, nullptr, tokens, tokens * args.ids.dim(1)};
-  for (int64_t e = 0; e < experts; ++e) {
-    const int32_t begin = sorted.begins[e], end = sorted.begins[e + 1];
-    if (begin < end)
-      groups[count++] = {&(*args.experts)[e], sorted.tokens + begin, end - begin, begin};
-  }
-  return {groups, count};
 }
 
 // Few tokens share out columns instead: a whole row would leave lanes idle.
@@ -71,12 +53,11 @@ void CombineShare(const MoeArgs& args, const ExpertRows& sorted, const int32_t* 
 
 uint64_t EpmoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
                            int64_t experts) {
-  constexpr uint64_t kAlignment = 64, kAllocations = 5;
+  constexpr uint64_t kAlignment = 64, kAllocations = 4;
   const auto rows = static_cast<uint64_t>(tokens) * (static_cast<uint64_t>(top_k) + 1);
   const auto columns = static_cast<uint64_t>(IntermediateStride(intermediate) + hidden);
   return ExpertRowsBytes(tokens, top_k, experts) + rows * columns * sizeof(float) +
-         rows * sizeof(int32_t) + static_cast<uint64_t>(experts + 1) * sizeof(ExpertGroup) +
-         kAllocations * kAlignment;
+         rows * sizeof(int32_t) + ExpertGroupsBytes(experts) + kAllocations * kAlignment;
 }
 
 void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
@@ -87,14 +68,15 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
       args.experts->front().intermediate(), args.shared ? args.shared->intermediate() : 0));
   const ExpertRows sorted = SortByExpert(args, exec.scratch);
   const int32_t* const slots = SlotsOfTokens(sorted, tokens, args.ids.dim(1), exec.scratch);
-  const ExpertGroupsArgs groups{.groups = MakeGroups(args, sorted, exec.scratch),
-                                .x = args.x,
-                                .intermediate = exec.scratch.Allocate<float>(rows * stride),
-                                .intermediate_stride = stride,
-                                .out = exec.scratch.Matrix<float>(rows, hidden),
-                                .activation = args.activation,
-                                .rounding = args.rounding,
-                                .kernel = &kernel};
+  const ExpertGroupsArgs groups{
+      .groups = MakeExpertGroups(args, sorted, args.shared != nullptr, exec.scratch),
+      .x = args.x,
+      .intermediate = exec.scratch.Allocate<float>(rows * stride),
+      .intermediate_stride = stride,
+      .out = exec.scratch.Matrix<float>(rows, hidden),
+      .activation = args.activation,
+      .rounding = args.rounding,
+      .kernel = &kernel};
   exec.team.Run([&](int lane) {
     RunExpertGroups(groups, exec.team, lane);
     exec.team.Barrier();

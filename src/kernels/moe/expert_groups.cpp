@@ -31,30 +31,62 @@ void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane
   }
 }
 
+// Calls function(begin, end) for panels [begin, end), args.tile_panels at a time.
+template <class F>
+void ForEachTile(const ExpertGroupsArgs& args, int64_t begin, int64_t end, F&& function) {
+  const int64_t step = args.tile_panels > 0 ? args.tile_panels : end - begin;
+  for (int64_t tile = begin; tile < end; tile += step) function(tile, std::min(tile + step, end));
+}
+
 }  // namespace
 
 int64_t WeightBytes(const PackedMatrix& weight, int64_t panel_begin, int64_t panel_end) {
   return static_cast<int64_t>(weight.bytes()) / weight.panels() * (panel_end - panel_begin);
 }
 
+std::span<const ExpertGroup> MakeExpertGroups(const MoeArgs& args, const ExpertRows& rows,
+                                              bool shared, Arena& scratch) {
+  const auto experts = static_cast<int64_t>(args.experts->size());
+  const int64_t tokens = args.x.dim(0);
+  ExpertGroup* groups = scratch.Allocate<ExpertGroup>(experts + 1);
+  size_t count = 0;
+  if (shared) groups[count++] = {args.shared, nullptr, tokens, tokens * args.ids.dim(1)};
+  for (int64_t e = 0; e < experts; ++e) {
+    const int32_t begin = rows.begins[e], end = rows.begins[e + 1];
+    if (begin < end)
+      groups[count++] = {&(*args.experts)[static_cast<size_t>(e)], rows.tokens + begin, end - begin,
+                         begin};
+  }
+  return {groups, count};
+}
+
+uint64_t ExpertGroupsBytes(int64_t experts) {
+  constexpr uint64_t kAlignment = 64;
+  return static_cast<uint64_t>(experts + 1) * sizeof(ExpertGroup) + kAlignment;
+}
+
 void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
   ForEachShare(
       args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); },
       lane, lanes,
-      [&](const ExpertGroup& group, int64_t begin, int64_t end) {
-        const trace::Stage stage("gate/up", WeightBytes(group.weights->gate_up(), begin, end));
-        args.kernel->Run({.x = args.x.data(),
-                          .x_stride = args.x.stride(0),
-                          .row_ids = group.row_ids,
-                          .rows = group.rows,
-                          .weight = &group.weights->gate_up(),
-                          .panel_begin = begin,
-                          .panel_end = end,
-                          .epilogue = PanelEpilogue::kGated,
-                          .activation = args.activation,
-                          .rounding = args.rounding,
-                          .y = args.intermediate + group.row_begin * args.intermediate_stride,
-                          .y_stride = args.intermediate_stride});
+      [&](const ExpertGroup& group, int64_t panel_begin, int64_t panel_end) {
+        const trace::Stage stage("gate/up",
+                                 WeightBytes(group.weights->gate_up(), panel_begin, panel_end));
+        ForEachTile(args, panel_begin, panel_end, [&](int64_t begin, int64_t end) {
+          args.kernel->Run({.x = args.x.data(),
+                            .x_stride = args.x.stride(0),
+                            .row_ids = group.row_ids,
+                            .rows = group.rows,
+                            .weight = &group.weights->gate_up(),
+                            .panel_begin = begin,
+                            .panel_end = end,
+                            .epilogue = PanelEpilogue::kGated,
+                            .activation = args.activation,
+                            .rounding = args.rounding,
+                            .prefetch = args.prefetch,
+                            .y = args.intermediate + group.row_begin * args.intermediate_stride,
+                            .y_stride = args.intermediate_stride});
+        });
       });
 }
 
@@ -73,9 +105,27 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
                           .panel_begin = begin,
                           .panel_end = end,
                           .rounding = args.rounding,
+                          .prefetch = args.prefetch,
                           .y = args.out.row(group.row_begin),
                           .y_stride = args.out.stride(0)});
       });
+}
+
+void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefetch, Exec& exec) {
+  Arena::Scope scope(exec.scratch);
+  const int64_t tokens = args.x.dim(0);
+  const ExpertGroup group{args.weights, nullptr, tokens, 0};
+  const int64_t stride = IntermediateStride(args.weights->intermediate());
+  const ExpertGroupsArgs groups{.groups = {&group, 1},
+                                .x = args.x,
+                                .intermediate = exec.scratch.Allocate<float>(tokens * stride),
+                                .intermediate_stride = stride,
+                                .out = args.y,
+                                .activation = args.activation,
+                                .rounding = args.rounding,
+                                .kernel = &kernel,
+                                .prefetch = prefetch};
+  exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });
 }
 
 }  // namespace sluice

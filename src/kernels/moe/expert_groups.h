@@ -6,6 +6,7 @@
 #include <span>
 
 #include "kernels/linear/panel_product.h"
+#include "kernels/moe/expert_rows.h"
 #include "kernels/moe/moe.h"
 
 namespace sluice {
@@ -18,6 +19,13 @@ struct ExpertGroup {
   int64_t row_begin;       // of the buffers
 };
 
+/// The groups of a call, in `scratch`: with `shared` the shared expert first, of every token, then
+/// the experts that have rows. Their buffer rows lie in the order of the sorted rows, those of the
+/// shared expert behind them. Takes ExpertGroupsBytes at most.
+std::span<const ExpertGroup> MakeExpertGroups(const MoeArgs& args, const ExpertRows& rows,
+                                              bool shared, Arena& scratch);
+uint64_t ExpertGroupsBytes(int64_t experts);
+
 struct ExpertGroupsArgs {
   std::span<const ExpertGroup> groups;
   View<const float, 2> x;
@@ -27,6 +35,9 @@ struct ExpertGroupsArgs {
   Activation activation;
   Rounding rounding;
   const PanelKernel* kernel;
+  bool prefetch = true;  // as in PanelProduct
+  int64_t tile_panels =
+      0;  // of one product, so that rows are packed anew for so many; 0: any number
 };
 
 /// Stored bytes of some panels, scales included.
@@ -39,5 +50,11 @@ void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane);
 /// down), each cut evenly over the lanes along all experts' panels laid end to end, with a barrier
 /// between them. The caller needs another one before it reads `out`.
 void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane);
+
+/// DenseFfn by one kernel; shapes are checked and there are rows.
+void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefetch, Exec& exec);
+
+/// Of a row of the intermediate buffer.
+inline int64_t IntermediateStride(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }
 
 }  // namespace sluice

@@ -17,10 +17,16 @@ const PanelKernel& KernelFor(const Machine& machine, bool bf16_inputs, Rounding 
 constexpr std::pair<std::string_view, MoeBackend> kMoeBackends[] = {
     {"auto", MoeBackend::kAuto},
     {"epmoe", MoeBackend::kEpmoe},
+    {"fused", MoeBackend::kFused},
     {"fused_v2", MoeBackend::kFusedV2},
 };
 
-int64_t PaddedIntermediate(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }
+constexpr std::pair<std::string_view, bool MoeAblation::*> kMoeParts[] = {
+    {"shared", &MoeAblation::shared},
+    {"prefetch", &MoeAblation::prefetch},
+    {"residency", &MoeAblation::residency},
+    {"overlap", &MoeAblation::overlap},
+};
 
 }  // namespace
 
@@ -28,13 +34,35 @@ Result<MoeBackend> ParseMoeBackend(std::string_view name) {
   for (const auto& [known, backend] : kMoeBackends)
     if (name == known) return backend;
   return ParamError(Code::kInvalidArgument, "moe-backend",
-                    "moe-backend is {}, allowed are auto, epmoe, fused_v2", Quoted(name));
+                    "moe-backend is {}, allowed are auto, epmoe, fused, fused_v2", Quoted(name));
 }
 
-uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
-                         int64_t experts) {
-  return std::max(EpmoeScratchBytes(tokens, top_k, hidden, intermediate, experts),
-                  FusedV2ScratchBytes(tokens, top_k, hidden, intermediate, experts));
+Result<MoeAblation> ParseMoeAblation(std::span<const std::string> parts, MoeBackend backend) {
+  MoeAblation ablation;
+  for (const std::string& name : parts) {
+    const auto* const part =
+        std::ranges::find(kMoeParts, name, [](const auto& p) { return p.first; });
+    if (part == std::end(kMoeParts))
+      return ParamError(Code::kInvalidArgument, "ablate",
+                        "ablate has {}, allowed are shared, prefetch, residency, overlap",
+                        Quoted(name));
+    if (backend != MoeBackend::kFusedV2 && backend != MoeBackend::kFused)
+      return ParamError(Code::kInvalidArgument, "ablate",
+                        "ablate has {}, which only fused_v2 and fused can do without", name);
+    if (backend == MoeBackend::kFused && part->second == &MoeAblation::residency)
+      return ParamError(Code::kInvalidArgument, "ablate",
+                        "ablate has residency, without which fused_v2 is fused already");
+    ablation.*part->second = false;
+  }
+  return ablation;
+}
+
+uint64_t MoeScratchBytes(MoeBackend backend, int64_t tokens, int64_t top_k, int64_t hidden,
+                         int64_t intermediate, int64_t experts) {
+  if (backend == MoeBackend::kAuto || backend == MoeBackend::kEpmoe)
+    return EpmoeScratchBytes(tokens, top_k, hidden, intermediate, experts);
+  return FusedV2ScratchBytes(tokens, top_k, hidden, intermediate, experts,
+                             backend == MoeBackend::kFusedV2);
 }
 
 void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec) {
@@ -45,10 +73,13 @@ void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec) {
   CHECK(!args.shared || args.shared->hidden() == hidden);
   if (tokens == 0) return;
   const PanelKernel& kernel = KernelFor(exec.machine, args.bf16_inputs, args.rounding);
-  if (backend == MoeBackend::kFusedV2)
-    FusedV2(args, kernel, exec);
-  else
+  if (backend == MoeBackend::kAuto || backend == MoeBackend::kEpmoe) {
     Epmoe(args, kernel, exec);
+    return;
+  }
+  MoeAblation ablation = args.ablation;
+  if (backend == MoeBackend::kFused) ablation.residency = false;
+  FusedV2(args, ablation, kernel, exec);
 }
 
 void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
@@ -56,19 +87,7 @@ void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
   CHECK(args.x.dim(1) == args.weights->hidden() && args.y.dim(1) == args.x.dim(1));
   CHECK_EQ(args.y.dim(0), tokens);
   if (tokens == 0) return;
-  Arena::Scope scope(exec.scratch);
-  const ExpertGroup group{args.weights, nullptr, tokens, 0};
-  const int64_t stride = PaddedIntermediate(args.weights->intermediate());
-  const ExpertGroupsArgs groups{
-      .groups = {&group, 1},
-      .x = args.x,
-      .intermediate = exec.scratch.Allocate<float>(tokens * stride),
-      .intermediate_stride = stride,
-      .out = args.y,
-      .activation = args.activation,
-      .rounding = args.rounding,
-      .kernel = &KernelFor(exec.machine, args.bf16_inputs, args.rounding)};
-  exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });
+  RunDenseFfn(args, KernelFor(exec.machine, args.bf16_inputs, args.rounding), true, exec);
 }
 
 }  // namespace sluice

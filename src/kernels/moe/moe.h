@@ -1,6 +1,8 @@
 // The mixture-of-experts feed-forward layer: one call from routing result to output rows.
 #pragma once
 
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -66,6 +68,16 @@ class ExpertWeights {
   PackedMatrix down_;
 };
 
+/// What makes fused_v2, a switch a part, so that each can be measured alone (`sluice bench moe
+/// --ablate`). Without one of them a call is slower; no bit changes.
+struct MoeAblation {
+  bool shared = true;    // shared expert in the task list; off: a call of its own before the others
+  bool prefetch = true;  // a panel's weights are fetched while the one before it is multiplied
+  bool residency =
+      true;             // whole hidden rows and sums that stay in the caches; off: back end "fused"
+  bool overlap = true;  // a lane that waits between the phases fetches its first down panels
+};
+
 /// y[t] = round( round( sum_j weights[t, j] * E_ids[t,j](x[t]) ) + shared(x[t]) ), where
 /// E(x) = round( down( round( round(act(round(gate x))) * round(up x) ) ) ); the sum over experts
 /// is fp32, in ascending order of their ids (of equal ids, of j): docs/decisions/0005. A missing
@@ -79,21 +91,30 @@ struct MoeArgs {
   const ExpertWeights* shared;  // or nullptr
   Activation activation = Activation::kSilu;
   Rounding rounding;
-  bool bf16_inputs;  // as in LinearArgs
-  View<float, 2> y;  // [tokens, hidden]; overlaps no input
+  bool bf16_inputs;           // as in LinearArgs
+  MoeAblation ablation = {};  // of fused_v2 and fused; epmoe has none of these parts
+  View<float, 2> y;           // [tokens, hidden]; overlaps no input
 };
 
 /// Back ends by name (--moe-backend), equal bit for bit. "epmoe": permute rows by expert, grouped
 /// products, combine; each stage a pass over memory. "fused_v2": the outputs' sums stay in the
-/// caches. "auto" is epmoe, which was measured to be as fast (docs/fused-moe.md).
-enum class MoeBackend { kAuto, kEpmoe, kFusedV2 };
+/// caches. "fused": fused_v2 without residency, which is how the first fused kernels moved data:
+/// rows are staged for every small tile, and the down product's sums over slices of its inputs go
+/// out to memory and come back. "auto" is epmoe, which was measured to be as fast
+/// (docs/fused-moe.md).
+enum class MoeBackend { kAuto, kEpmoe, kFused, kFusedV2 };
 Result<MoeBackend> ParseMoeBackend(std::string_view name);
 
-/// Scratch bytes that a call with `tokens` rows may take from the arena. `intermediate` is the
-/// larger one of the routed experts and the shared expert. A DenseFfn call takes at most the bytes
-/// of top_k = 1 and its own intermediate width.
-uint64_t MoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
-                         int64_t experts);
+/// Parts to be switched off, by the names of MoeAblation's members. Errors: kInvalidArgument for an
+/// unknown one and for one that `backend` has not got.
+Result<MoeAblation> ParseMoeAblation(std::span<const std::string> parts, MoeBackend backend);
+
+/// Scratch bytes that a call with up to `tokens` rows may take from the arena; without residency
+/// that is kFused, whatever back end was asked. `intermediate` is the larger one of the routed
+/// experts and the shared expert. A DenseFfn call takes at most the bytes of top_k = 1 and its own
+/// intermediate width, of any back end.
+uint64_t MoeScratchBytes(MoeBackend backend, int64_t tokens, int64_t top_k, int64_t hidden,
+                         int64_t intermediate, int64_t experts);
 
 /// Errors: none; shapes are CHECKed.
 void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec);

@@ -180,7 +180,7 @@ int main(int argc, char** argv) {
                                        : std::vector<ExpertWeights>();
       for (const int64_t tokens : kTokens) {
         Arena scratch(std::move(*Buffer::Allocate(
-            MoeScratchBytes(tokens, layer.top_k, layer.hidden,
+            MoeScratchBytes(MoeBackend::kAuto, tokens, layer.top_k, layer.hidden,
                             std::max(layer.intermediate, layer.shared), layer.experts),
             "bench scratch")));
         Exec exec{team, *machine, scratch};

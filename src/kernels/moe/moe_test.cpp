@@ -32,8 +32,9 @@ struct Place {
 
 std::vector<Place> PlacesHere() {
   std::vector<Place> out;
-  for (const MoeBackend backend : {MoeBackend::kEpmoe, MoeBackend::kFusedV2}) {
-    const std::string name = backend == MoeBackend::kEpmoe ? "epmoe " : "fused_v2 ";
+  for (const auto& [backend, name] : {std::pair(MoeBackend::kEpmoe, std::string("epmoe ")),
+                                      {MoeBackend::kFused, "fused "},
+                                      {MoeBackend::kFusedV2, "fused_v2 "}}) {
     out.push_back({name + "amx_emulated", backend, Machine{}, &kAmxEmulated});
     for (const char* isa : {"avx2", "avx512", "amx", "auto"})
       if (auto machine = LimitedMachine(isa); machine.ok())
@@ -137,13 +138,20 @@ struct Case {
             .y = {y.data(), {count, s.hidden}}};
   }
 
+  static void RunWith(const PanelKernel& kernel, const MoeArgs& args, On& on) {
+    if (on.backend == MoeBackend::kEpmoe)
+      Epmoe(args, kernel, on.exec);
+    else
+      FusedV2(args, {.residency = on.backend != MoeBackend::kFused}, kernel, on.exec);
+  }
+
   std::vector<float> Run(On& on, int64_t begin, int64_t count) const {
     std::vector<float> y;
     const MoeArgs args = Args(y, begin, count);
     if (!on.kernel)
       Moe(args, on.backend, on.exec);
     else if (count > 0)
-      (on.backend == MoeBackend::kEpmoe ? Epmoe : FusedV2)(args, *on.kernel, on.exec);
+      RunWith(*on.kernel, args, on);
     return y;
   }
   std::vector<float> Run(On& on) const { return Run(on, 0, s.tokens); }
@@ -282,16 +290,18 @@ TEST(Moe, AddsExpertsInAscendingOrderOfTheirIds) {
 
 // More tokens than FusedV2 holds sums of, and more columns; every expert's rows cross the border.
 TEST(Moe, BackEndsAgreeBitForBitOnLargeBatches) {
-  for (const Shape& shape : {Shape{2100, 3, 40, 5, 2, 8}, {2049, 2, 4200, 1, 1, 0}}) {
+  for (const Shape& shape :
+       {Shape{2100, 3, 40, 5, 2, 8}, {2049, 2, 4200, 1, 1, 0}, {2060, 2, 33, 300, 1, 0}}) {
     Case c(11, shape);
     TestExec test(2, 256 << 20);
-    std::vector<float> epmoe, fused;
+    std::vector<float> epmoe, fused, row;
     Moe(c.Args(epmoe, 0, shape.tokens), MoeBackend::kEpmoe, test.exec);
-    Moe(c.Args(fused, 0, shape.tokens), MoeBackend::kFusedV2, test.exec);
-    EXPECT_EQ(epmoe, fused);
-    std::vector<float> row;
-    Moe(c.Args(row, 2048, 1), MoeBackend::kFusedV2, test.exec);
-    EXPECT_TRUE(std::equal(row.begin(), row.end(), fused.begin() + 2048 * shape.hidden));
+    for (const MoeBackend backend : {MoeBackend::kFused, MoeBackend::kFusedV2}) {
+      Moe(c.Args(fused, 0, shape.tokens), backend, test.exec);
+      EXPECT_EQ(epmoe, fused);
+      Moe(c.Args(row, 2048, 1), backend, test.exec);
+      EXPECT_TRUE(std::equal(row.begin(), row.end(), fused.begin() + 2048 * shape.hidden));
+    }
   }
 }
 
@@ -350,12 +360,12 @@ TEST(Moe, TakesNoMoreScratchThanItSays) {
   for (const Shape shape :
        {Shape{1, 1, 1, 1, 1, 1}, {17, 5, 65, 33, 3, 47}, {64, 40, 32, 16, 8, 0}}) {
     Case c(6, shape);
-    const uint64_t bytes =
-        MoeScratchBytes(shape.tokens, shape.top_k, shape.hidden,
-                        std::max(shape.intermediate, shape.shared), shape.experts);
     for (const Place& place : PlacesHere()) {
       On on(place, 3);
       c.Run(on);
+      const uint64_t bytes =
+          MoeScratchBytes(place.backend, shape.tokens, shape.top_k, shape.hidden,
+                          std::max(shape.intermediate, shape.shared), shape.experts);
       EXPECT_LE(on.exec.scratch.used_max(), bytes) << place.name;
       EXPECT_EQ(on.exec.scratch.used(), 0u);
     }
@@ -377,7 +387,7 @@ TEST(DenseFfn, IsTheSharedExpertAlone) {
               .bf16_inputs = true,
               .y = args.y},
              on.exec);
-    EXPECT_LE(on.exec.scratch.used_max(), MoeScratchBytes(9, 1, 70, 90, 1));
+    EXPECT_LE(on.exec.scratch.used_max(), MoeScratchBytes(place.backend, 9, 1, 70, 90, 1));
     EXPECT_EQ(y, c.Run(on)) << place.name;
   }
 }
@@ -433,9 +443,55 @@ TEST(ExpertWeights, InterleavesTheScalesOfGateAndUp) {
 TEST(MoeBackend, IsNamedOrRefused) {
   EXPECT_EQ(*ParseMoeBackend("auto"), MoeBackend::kAuto);
   EXPECT_EQ(*ParseMoeBackend("epmoe"), MoeBackend::kEpmoe);
+  EXPECT_EQ(*ParseMoeBackend("fused"), MoeBackend::kFused);
   EXPECT_EQ(*ParseMoeBackend("fused_v2"), MoeBackend::kFusedV2);
   EXPECT_THAT(ParseMoeBackend("fast").status().message(),
-              testing::HasSubstr("auto, epmoe, fused_v2"));
+              testing::HasSubstr("auto, epmoe, fused, fused_v2"));
+}
+
+TEST(MoeAblation, IsNamedOrRefused) {
+  const auto parse = [](std::vector<std::string> parts, MoeBackend backend) {
+    return ParseMoeAblation(parts, backend);
+  };
+  const auto both = parse({"shared", "overlap"}, MoeBackend::kFusedV2);
+  ASSERT_TRUE(both.ok());
+  EXPECT_TRUE(!both->shared && both->prefetch && both->residency && !both->overlap);
+  const auto others = parse({"prefetch", "residency"}, MoeBackend::kFusedV2);
+  ASSERT_TRUE(others.ok());
+  EXPECT_TRUE(others->shared && !others->prefetch && !others->residency && others->overlap);
+  EXPECT_TRUE(parse({}, MoeBackend::kEpmoe).ok());
+  const auto says = [&](std::vector<std::string> parts, MoeBackend backend) {
+    return parse(std::move(parts), backend).status().message();
+  };
+  EXPECT_THAT(says({"speed"}, MoeBackend::kFusedV2),
+              testing::HasSubstr("shared, prefetch, residency, overlap"));
+  EXPECT_THAT(says({"prefetch"}, MoeBackend::kEpmoe), testing::HasSubstr("only fused_v2"));
+  EXPECT_THAT(says({"residency"}, MoeBackend::kFused), testing::HasSubstr("fused already"));
+}
+
+// Each part alone, and all at once.
+TEST(MoeAblation, ChangesNoBit) {
+  for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
+    const Case c(14, {33, 5, 300, 530, 3, 290}, layout, layout);
+    TestExec test(3);
+    std::vector<float> whole, y;
+    Moe(c.Args(whole, 0, c.s.tokens), MoeBackend::kEpmoe, test.exec);
+    for (const MoeAblation ablation :
+         {MoeAblation{},
+          {.shared = false},
+          {.prefetch = false},
+          {.residency = false},
+          {.overlap = false},
+          {.shared = false, .prefetch = false, .residency = false, .overlap = false}})
+      for (const int lanes : {1, 3}) {
+        TestExec on(lanes);
+        MoeArgs args = c.Args(y, 0, c.s.tokens);
+        args.ablation = ablation;
+        Moe(args, MoeBackend::kFusedV2, on.exec);
+        EXPECT_EQ(y, whole) << ablation.shared << ablation.prefetch << ablation.residency
+                            << ablation.overlap << " " << lanes;
+      }
+  }
 }
 
 }  // namespace

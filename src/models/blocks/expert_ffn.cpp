@@ -115,9 +115,9 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
 uint64_t ExpertFfnScratchBytes(const ExpertFfnConfig& c, int64_t rows) {
   const int64_t routing = rows * (2 * c.top_k + c.experts) * 4 + 3 * 64;
   const int64_t width = std::max(c.intermediate, c.shared_intermediate);
-  return std::max(
-      static_cast<uint64_t>(routing) + MoeScratchBytes(rows, c.top_k, c.hidden, width, c.experts),
-      MoeScratchBytes(rows, 1, c.hidden, c.dense_intermediate, 1));
+  return std::max(static_cast<uint64_t>(routing) +
+                      MoeScratchBytes(c.backend, rows, c.top_k, c.hidden, width, c.experts),
+                  MoeScratchBytes(c.backend, rows, 1, c.hidden, c.dense_intermediate, 1));
 }
 
 }  // namespace sluice

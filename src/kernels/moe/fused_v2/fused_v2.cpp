@@ -16,46 +16,53 @@ namespace {
 constexpr int64_t kBlockTokens = 2048;
 constexpr int64_t kSumsBytes = 16 << 20;
 
-int64_t IntermediateStride(int64_t intermediate) { return RoundUp(intermediate, 16); }
+// Without residency: panels for which rows are packed anew, and inputs of the down product between
+// two visits of its sums in memory.
+constexpr int64_t kTilePanels = 4, kSliceInputs = kScaleInputsMax;
+
+// What a lane fetches while it waits: a share of its L2 that leaves room for packed rows.
+constexpr int64_t kFetchBytes = 256 << 10, kFetchPiece = 1 << 10, kLine = 64;
 
 int64_t BlockTokens(int64_t tokens) { return std::min(tokens, kBlockTokens); }
 
 // What all lanes share.
 struct Layer {
   const MoeArgs& args;
+  const MoeAblation& ablation;
   const PanelKernel& kernel;
   ExpertRows rows;
   const int32_t* block_tokens;  // token of every row, within its block of kBlockTokens
   ExpertGroupsArgs gate_up;
   int64_t shared_begin;  // first intermediate row of the shared expert
   float* sums;           // [tokens of a block, output columns of all lanes]
+  float* partial;        // [routed rows of a block, output columns of all lanes], or none
 };
 
-// One lane's columns of the sums of a block of tokens: [block tokens][panels * 32].
+// Some of one lane's columns of a block of tokens.
 struct Columns {
   int64_t panel_begin, panels;
-  float* sums;
+  float* sums;     // [block tokens][panels * 32]
+  float* partial;  // [routed rows of the block][panels * 32], or none
 
   int64_t stride() const { return panels * kPanelOutputs; }
 };
 
-// The shared expert first, with every token; then the experts that have rows. Their intermediate
-// rows lie in the order of the sorted rows, those of the shared expert behind them.
-std::span<const ExpertGroup> MakeGroups(const MoeArgs& args, const ExpertRows& rows,
-                                        Arena& scratch) {
-  const auto experts = static_cast<int64_t>(args.experts->size());
-  const int64_t tokens = args.x.dim(0);
-  ExpertGroup* groups = scratch.Allocate<ExpertGroup>(experts + 1);
-  size_t count = 0;
-  if (args.shared) groups[count++] = {args.shared, nullptr, tokens, tokens * args.ids.dim(1)};
-  for (int64_t e = 0; e < experts; ++e) {
-    const int32_t begin = rows.begins[e], end = rows.begins[e + 1];
-    if (begin < end)
-      groups[count++] = {&(*args.experts)[static_cast<size_t>(e)], rows.tokens + begin, end - begin,
-                         begin};
+// The first panels of the second phase, fetched into L2 a piece at a time.
+class FetchAhead {
+ public:
+  FetchAhead(const std::byte* from, int64_t bytes)
+      : at_(from), end_(from + std::min(bytes, kFetchBytes)) {}
+
+  // False: nothing is left.
+  bool Next() {
+    const std::byte* const piece = at_ + std::min<int64_t>(end_ - at_, kFetchPiece);
+    for (; at_ < piece; at_ += kLine) __builtin_prefetch(at_, 0, 2);
+    return at_ < end_;
   }
-  return {groups, count};
-}
+
+ private:
+  const std::byte *at_, *end_;
+};
 
 const float* IntermediateRow(const Layer& layer, int64_t row) {
   return layer.gate_up.intermediate + row * layer.gate_up.intermediate_stride;
@@ -66,9 +73,11 @@ void ClearSums(const Columns& columns, int64_t tokens) {
   std::fill_n(columns.sums, tokens * columns.stride(), 0.0f);
 }
 
-// Adds the routed experts' outputs for tokens [begin, end), of one block, to the sums.
-void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64_t end) {
-  const MoeArgs& args = layer.args;
+// Adds the routed experts' outputs for tokens [begin, end), of one block, to the sums: products of
+// inputs [input_begin, input_end), of `tile_panels` panels at a time.
+void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t end,
+              int64_t input_begin, int64_t input_end, int64_t tile_panels) {
+  int64_t partial_row = 0;
   for (const ExpertGroup& group : layer.gate_up.groups) {
     const int32_t* const tokens = group.row_ids;
     if (!tokens) continue;  // the shared expert
@@ -77,26 +86,49 @@ void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64
     const int64_t row = group.row_begin + first;
     const trace::Stage stage("down", WeightBytes(group.weights->down(), columns.panel_begin,
                                                  columns.panel_begin + columns.panels));
-    layer.kernel.Run({.x = IntermediateRow(layer, row),
-                      .x_stride = layer.gate_up.intermediate_stride,
-                      .rows = last - first,
-                      .weight = &group.weights->down(),
-                      .panel_begin = columns.panel_begin,
-                      .panel_end = columns.panel_begin + columns.panels,
-                      .epilogue = PanelEpilogue::kAccumulate,
-                      .rounding = args.rounding,
-                      .row_weights = layer.rows.weights + row,
-                      .y_rows = layer.block_tokens + row,
-                      .y = columns.sums,
-                      .y_stride = columns.stride()});
+    for (int64_t tile = 0; tile < columns.panels; tile += tile_panels)
+      layer.kernel.Run(
+          {.x = IntermediateRow(layer, row),
+           .x_stride = layer.gate_up.intermediate_stride,
+           .rows = last - first,
+           .weight = &group.weights->down(),
+           .panel_begin = columns.panel_begin + tile,
+           .panel_end = columns.panel_begin + std::min(tile + tile_panels, columns.panels),
+           .epilogue = PanelEpilogue::kAccumulate,
+           .rounding = layer.args.rounding,
+           .prefetch = layer.ablation.prefetch,
+           .input_begin = input_begin,
+           .input_end = input_end,
+           .partial = columns.partial
+                          ? columns.partial + partial_row * columns.stride() + tile * kPanelOutputs
+                          : nullptr,
+           .partial_stride = columns.stride(),
+           .row_weights = layer.rows.weights + row,
+           .y_rows = layer.block_tokens + row,
+           .y = columns.sums + tile * kPanelOutputs,
+           .y_stride = columns.stride()});
+    partial_row += last - first;
   }
+}
+
+// Without residency the slices are outermost: until the next one wants its sums, those of all rows
+// have gone through the caches.
+void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64_t end) {
+  const int64_t inputs = layer.args.experts->front().intermediate();
+  if (layer.ablation.residency) {
+    AddSlice(layer, columns, begin, end, 0, inputs, columns.panels);
+    return;
+  }
+  for (int64_t slice = 0; slice < inputs; slice += kSliceInputs)
+    AddSlice(layer, columns, begin, end, slice, std::min(slice + kSliceInputs, inputs),
+             kTilePanels);
 }
 
 // y = round(round(sums) + shared) for tokens [begin, end).
 void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t end,
             const Exec& exec) {
   const MoeArgs& args = layer.args;
-  if (args.shared) {
+  if (args.shared && layer.ablation.shared) {  // otherwise its output is in y already
     const trace::Stage stage("down", WeightBytes(args.shared->down(), columns.panel_begin,
                                                  columns.panel_begin + columns.panels));
     layer.kernel.Run({.x = IntermediateRow(layer, layer.shared_begin + begin),
@@ -106,6 +138,7 @@ void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t e
                       .panel_begin = columns.panel_begin,
                       .panel_end = columns.panel_begin + columns.panels,
                       .rounding = args.rounding,
+                      .prefetch = layer.ablation.prefetch,
                       .y = args.y.row(begin),
                       .y_stride = args.y.stride(0)});
   }
@@ -129,12 +162,36 @@ void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t e
   }
 }
 
+// Output panels of a lane: [begin, end).
+struct LanePanels {
+  int64_t begin, end;
+
+  LanePanels(const Layer& layer, int lanes, int lane) {
+    const int64_t panels = CeilDiv(layer.args.x.dim(1), kPanelOutputs);
+    begin = panels * lane / lanes;
+    end = panels * (lane + 1) / lanes;
+  }
+};
+
+// Between the phases. A lane that waits fetches what it multiplies first.
+void WaitForAll(const Layer& layer, Team& team, int lane) {
+  if (!layer.ablation.overlap) {
+    team.Barrier();
+    return;
+  }
+  const LanePanels panels(layer, team.lanes(), lane);
+  const auto& groups = layer.gate_up.groups;
+  const auto first = std::ranges::find_if(groups, [](const auto& g) { return g.row_ids; });
+  const PackedMatrix& down = first->weights->down();
+  FetchAhead fetch(down.panel<std::byte>(panels.begin),
+                   (panels.end - panels.begin) * down.panel_bytes());
+  team.Barrier([&] { return fetch.Next(); });
+}
+
 // The second phase of one lane: its output panels, in groups whose sums fit.
 void MakeOutputs(const Layer& layer, const Exec& exec, int lane) {
   const int64_t tokens = layer.args.x.dim(0), block = BlockTokens(tokens);
-  const int64_t panels = CeilDiv(layer.args.x.dim(1), kPanelOutputs);
-  const int lanes = exec.team.lanes();
-  const int64_t lane_begin = panels * lane / lanes, lane_end = panels * (lane + 1) / lanes;
+  const auto [lane_begin, lane_end] = LanePanels(layer, exec.team.lanes(), lane);
   const int64_t room = std::max<int64_t>(kSumsBytes / (block * kPanelOutputs * sizeof(float)), 1);
   const int64_t groups = CeilDiv(lane_end - lane_begin, room);
   for (int64_t begin = 0; begin < tokens; begin += block) {
@@ -142,7 +199,10 @@ void MakeOutputs(const Layer& layer, const Exec& exec, int lane) {
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t first = lane_begin + (lane_end - lane_begin) * g / groups;
       const int64_t last = lane_begin + (lane_end - lane_begin) * (g + 1) / groups;
-      const Columns columns{first, last - first, layer.sums + lane_begin * kPanelOutputs * block};
+      const int64_t column = lane_begin * kPanelOutputs;
+      const Columns columns{
+          first, last - first, layer.sums + column * block,
+          layer.partial ? layer.partial + column * block * layer.args.ids.dim(1) : nullptr};
       ClearSums(columns, end - begin);
       AddExperts(layer, columns, begin, end);
       Finish(layer, columns, begin, end, exec);
@@ -161,41 +221,58 @@ const int32_t* WithinBlocks(const ExpertRows& rows, int64_t count, int64_t token
 }  // namespace
 
 uint64_t FusedV2ScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
-                             int64_t experts) {
+                             int64_t experts, bool residency) {
   constexpr uint64_t kAlignment = 64, kAllocations = 4;
   const auto rows = static_cast<uint64_t>(tokens * (top_k + 1));
-  const auto floats = rows * static_cast<uint64_t>(IntermediateStride(intermediate)) +
-                      static_cast<uint64_t>(BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs));
+  const auto sums = static_cast<uint64_t>(BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs));
+  const uint64_t floats = rows * static_cast<uint64_t>(IntermediateStride(intermediate)) + sums +
+                          (residency ? 0 : sums * static_cast<uint64_t>(top_k));
   return ExpertRowsBytes(tokens, top_k, experts) + floats * sizeof(float) + rows * sizeof(int32_t) +
-         static_cast<uint64_t>(experts + 1) * sizeof(ExpertGroup) + kAllocations * kAlignment;
+         ExpertGroupsBytes(experts) + kAllocations * kAlignment;
 }
 
-void FusedV2(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
+void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel& kernel,
+             Exec& exec) {
+  if (args.shared && !ablation.shared)
+    RunDenseFfn({.x = args.x,
+                 .weights = args.shared,
+                 .activation = args.activation,
+                 .rounding = args.rounding,
+                 .bf16_inputs = args.bf16_inputs,
+                 .y = args.y},
+                kernel, ablation.prefetch, exec);
+  const bool shared = args.shared && ablation.shared;
   Arena::Scope scope(exec.scratch);
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1);
   const int64_t routed = tokens * args.ids.dim(1);
-  const int64_t stride = IntermediateStride(std::max(
-      args.experts->front().intermediate(), args.shared ? args.shared->intermediate() : 0));
+  const int64_t stride = IntermediateStride(
+      std::max(args.experts->front().intermediate(), shared ? args.shared->intermediate() : 0));
+  const int64_t sums = BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs);
   const ExpertRows rows = SortByExpert(args, exec.scratch);
   const Layer layer{
       .args = args,
+      .ablation = ablation,
       .kernel = kernel,
       .rows = rows,
       .block_tokens = WithinBlocks(rows, routed, tokens, exec.scratch),
-      .gate_up = {.groups = MakeGroups(args, rows, exec.scratch),
+      .gate_up = {.groups = MakeExpertGroups(args, rows, shared, exec.scratch),
                   .x = args.x,
                   .intermediate =
-                      exec.scratch.Allocate<float>((routed + (args.shared ? tokens : 0)) * stride),
+                      exec.scratch.Allocate<float>((routed + (shared ? tokens : 0)) * stride),
                   .intermediate_stride = stride,
                   .out = {},
                   .activation = args.activation,
                   .rounding = args.rounding,
-                  .kernel = &kernel},
+                  .kernel = &kernel,
+                  .prefetch = ablation.prefetch,
+                  .tile_panels = ablation.residency ? 0 : kTilePanels},
       .shared_begin = routed,
-      .sums = exec.scratch.Allocate<float>(BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs))};
+      .sums = exec.scratch.Allocate<float>(sums),
+      .partial =
+          ablation.residency ? nullptr : exec.scratch.Allocate<float>(sums * args.ids.dim(1))};
   exec.team.Run([&](int lane) {
     RunGateUp(layer.gate_up, exec.team.lanes(), lane);
-    exec.team.Barrier();
+    WaitForAll(layer, exec.team, lane);
     MakeOutputs(layer, exec, lane);
   });
 }
