@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/moe/combine.h"
 #include "kernels/moe/expert_groups.h"
 #include "kernels/moe/expert_rows.h"
@@ -76,7 +77,8 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
       .out = exec.scratch.Matrix<float>(rows, hidden),
       .activation = args.activation,
       .rounding = args.rounding,
-      .kernel = &kernel};
+      .kernel = &kernel,
+      .integers = SelectIntegerKernel(exec.machine, args.activations)};
   exec.team.Run([&](int lane) {
     RunExpertGroups(groups, exec.team, lane);
     exec.team.Barrier();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/linear/integer/integer_kernel.h"
+
 namespace sluice {
 namespace {
 
@@ -83,6 +85,7 @@ void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
                             .epilogue = PanelEpilogue::kGated,
                             .activation = args.activation,
                             .rounding = args.rounding,
+                            .integers = args.integers,
                             .prefetch = args.prefetch,
                             .y = args.intermediate + group.row_begin * args.intermediate_stride,
                             .y_stride = args.intermediate_stride});
@@ -105,6 +108,7 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
                           .panel_begin = begin,
                           .panel_end = end,
                           .rounding = args.rounding,
+                          .integers = args.integers,
                           .prefetch = args.prefetch,
                           .y = args.out.row(group.row_begin),
                           .y_stride = args.out.stride(0)});
@@ -124,6 +128,7 @@ void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefe
                                 .activation = args.activation,
                                 .rounding = args.rounding,
                                 .kernel = &kernel,
+                                .integers = SelectIntegerKernel(exec.machine, args.activations),
                                 .prefetch = prefetch};
   exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });
 }

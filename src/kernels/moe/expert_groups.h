@@ -35,7 +35,8 @@ struct ExpertGroupsArgs {
   Activation activation;
   Rounding rounding;
   const PanelKernel* kernel;
-  bool prefetch = true;  // as in PanelProduct
+  const IntegerKernel* integers = nullptr;  // as in PanelProduct
+  bool prefetch = true;                     // as in PanelProduct
   int64_t tile_panels =
       0;  // of one product, so that rows are packed anew for so many; 0: any number
 };

@@ -8,6 +8,7 @@
 
 #include "formats/packed_matrix.h"
 #include "kernels/linear/activation.h"
+#include "kernels/linear/activation_quant.h"
 #include "tensor/exec.h"
 #include "tensor/view.h"
 
@@ -91,7 +92,9 @@ struct MoeArgs {
   const ExpertWeights* shared;  // or nullptr
   Activation activation = Activation::kSilu;
   Rounding rounding;
-  bool bf16_inputs;           // as in LinearArgs
+  bool bf16_inputs;  // as in LinearArgs
+  // Of x, and of the intermediate rows, each of an expert's as a whole, where weights are integers.
+  ActivationQuant activations = ActivationQuant::kNone;
   MoeAblation ablation = {};  // of fused_v2 and fused; epmoe has none of these parts
   View<float, 2> y;           // [tokens, hidden]; overlaps no input
 };
@@ -126,6 +129,7 @@ struct DenseFfnArgs {
   Activation activation = Activation::kSilu;
   Rounding rounding;
   bool bf16_inputs;
+  ActivationQuant activations = ActivationQuant::kNone;
   View<float, 2> y;
 };
 void DenseFfn(const DenseFfnArgs& args, Exec& exec);

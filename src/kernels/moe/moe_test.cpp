@@ -67,7 +67,8 @@ struct Shape {
 };
 
 constexpr WeightLayout kBf16, kFp8Channel{WeightFormat::kFp8E4M3, 0},
-    kFp8Block{WeightFormat::kFp8E4M3, 128};
+    kFp8Block{WeightFormat::kFp8E4M3, 128}, kInt8{WeightFormat::kInt8, 0},
+    kInt4{WeightFormat::kInt4, 32}, kInt4Zeros{WeightFormat::kInt4, 128, true};
 
 ExpertWeights RandomExpert(SplitMix64& random, int64_t hidden, int64_t intermediate,
                            WeightLayout layout) {
@@ -80,7 +81,7 @@ ExpertWeights RandomExpert(SplitMix64& random, int64_t hidden, int64_t intermedi
   const View<const float, 2> gate_rows(gate.data(), {intermediate, hidden});
   const View<const float, 2> up_rows(up.data(), {intermediate, hidden});
   const View<const float, 2> down_rows(down.data(), {hidden, intermediate});
-  if (layout == kBf16) {
+  if (layout.format != WeightFormat::kFp8E4M3) {
     expert.PackGate(gate_rows);
     expert.PackUp(up_rows);
     expert.PackDown(down_rows);
@@ -105,6 +106,7 @@ struct Case {
   std::vector<int32_t> ids;
   Activation activation = Activation::kSilu;
   Rounding rounding = Rounding::kBf16;
+  ActivationQuant activations = ActivationQuant::kNone;
 
   // The shared expert may have another layout than the routed ones.
   Case(uint64_t seed, Shape shape, WeightLayout layout = kBf16, WeightLayout shared_layout = kBf16)
@@ -135,6 +137,7 @@ struct Case {
             .activation = activation,
             .rounding = rounding,
             .bf16_inputs = true,
+            .activations = activations,
             .y = {y.data(), {count, s.hidden}}};
   }
 
@@ -175,7 +178,9 @@ void ExpectMatchesReference(const Case& c, const std::string& what) {
         return std::vector<float>(y.begin() + t * c.s.hidden, y.begin() + (t + 1) * c.s.hidden);
       };
       EXPECT_LE(RelativeError(row(actual), row(expected)),
-                c.rounding == Rounding::kBf16 ? kRoundedTolerance : kExactTolerance)
+                c.rounding == Rounding::kBf16 || c.activations != ActivationQuant::kNone
+                    ? kRoundedTolerance
+                    : kExactTolerance)
           << what << " " << place.name << " row " << t;
     }
   }
@@ -235,6 +240,45 @@ TEST(Moe, MatchesTheReferenceWithFp8Experts) {
         ExpectMatchesReference(c, "fp8/" + std::to_string(layout.scale_inputs) + " " +
                                       std::to_string(shape.tokens) + " tokens");
       }
+}
+
+// The tolerance is that of rounded results: where a code lies near a rounding border, fp32 and
+// double fall on different sides.
+TEST(Moe, MatchesTheReferenceWithQuantisedRows) {
+  for (const Shape& shape :
+       {Shape{1, 4, 64, 32, 2, 32}, {7, 3, 300, 150, 2, 20}, {60, 5, 140, 300, 2, 130}})
+    for (const WeightLayout layout : {kInt8, kInt4, kInt4Zeros})
+      for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+        const bool mixed = rounding == Rounding::kNone;  // rows of bf16 experts stay as they are
+        Case c(shape.tokens, shape, layout, mixed ? kBf16 : layout);
+        c.rounding = rounding;
+        On on(PlacesHere().back());
+        const auto plain = c.Reference(on.exec);
+        c.activations = ActivationQuant::kInt8;
+        ExpectMatchesReference(c, "quantised rows, format " +
+                                      std::to_string(static_cast<int>(layout.format)) + ", " +
+                                      std::to_string(shape.tokens) + " tokens");
+        const double error = RelativeError(c.Run(on), plain);
+        EXPECT_LE(error, 3e-2);
+        EXPECT_GT(error, 1e-3) << "were the rows quantised?";
+      }
+}
+
+TEST(Moe, BackEndsAgreeBitForBitOnQuantisedRows) {
+  Case c(3, {70, 6, 320, 700, 2, 520}, kInt8, kInt4);
+  c.activations = ActivationQuant::kInt8;
+  for (const char* isa : {"avx2", "auto"}) {
+    std::vector<float> first;
+    for (const MoeBackend backend : {MoeBackend::kEpmoe, MoeBackend::kFused, MoeBackend::kFusedV2})
+      for (const int lanes : {1, 3}) {
+        On on({"", backend, *LimitedMachine(isa)}, lanes);
+        const auto y = c.Run(on);
+        if (first.empty()) first = y;
+        EXPECT_EQ(y, first) << isa << " " << static_cast<int>(backend) << " lanes " << lanes;
+        EXPECT_EQ(c.Run(on, 31, 1),
+                  std::vector<float>(first.begin() + 31 * 320, first.begin() + 32 * 320));
+      }
+  }
 }
 
 TEST(Moe, TakesAllRowsToOneExpertAndDuplicateIds) {

@@ -31,12 +31,14 @@ double Activate(Activation activation, double x) {
 std::vector<double> Expert(const ExpertWeights& expert, const double* x, const MoeArgs& args) {
   const Rounding rounding = args.rounding;
   std::vector<double> middle(expert.intermediate()), out(expert.hidden());
+  const std::vector<double> row = RowAsRead(args.activations, expert.gate_up(), x);
   for (int64_t i = 0; i < expert.intermediate(); ++i) {
     const int64_t output = i / 16 * 32 + i % 16;  // 16 gate | 16 up
-    const double gate = Round(Dot(expert.gate_up(), output, x), rounding);
-    const double up = Round(Dot(expert.gate_up(), output + 16, x), rounding);
+    const double gate = Round(Dot(expert.gate_up(), output, row.data()), rounding);
+    const double up = Round(Dot(expert.gate_up(), output + 16, row.data()), rounding);
     middle[i] = Round(Round(Activate(args.activation, gate), rounding) * up, rounding);
   }
+  middle = RowAsRead(args.activations, expert.down(), middle.data());
   for (int64_t o = 0; o < expert.hidden(); ++o)
     out[o] = Round(Dot(expert.down(), o, middle.data()), rounding);
   return out;

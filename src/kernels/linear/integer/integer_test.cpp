@@ -166,6 +166,33 @@ TEST(IntegerProduct, ARowsBitsDependNeitherOnOtherRowsNorOnLanes) {
   }
 }
 
+TEST(IntegerProduct, GoesOnFromTheSumsOfEarlierInputs) {
+  TestExec test;
+  for (const int64_t rows : {2, 3, 40})
+    for (const WeightLayout layout : kLayouts) {
+      const Case c(37, rows, 70, 900, layout);
+      const auto expected = c.Definition();
+      for (const IntegerKernel& kernel : KernelsHere()) {
+        std::vector<float> y(rows * 70), partial(rows * 96, std::nanf(""));
+        for (const auto& [begin, end] :
+             {std::pair<int64_t, int64_t>{0, 256}, {256, 768}, {768, 900}})
+          kernel.by_format[static_cast<int>(layout.format)]({.x = c.x.data(),
+                                                             .x_stride = 900,
+                                                             .rows = rows,
+                                                             .weight = &c.weight,
+                                                             .panel_begin = 0,
+                                                             .panel_end = 3,
+                                                             .input_begin = begin,
+                                                             .input_end = end,
+                                                             .partial = partial.data(),
+                                                             .partial_stride = 96,
+                                                             .y = y.data(),
+                                                             .y_stride = 70});
+        EXPECT_TRUE(SameBits(y, expected)) << kernel.name << " " << Name(layout) << " " << rows;
+      }
+    }
+}
+
 TEST(IntegerProduct, SumsTheLargestCodesOfTheLongestRowsExactly) {
   TestExec test;
   for (const uint8_t code : {0x80, 0x81, 0x7F}) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/moe/combine.h"
 #include "kernels/moe/expert_groups.h"
 #include "kernels/moe/expert_rows.h"
@@ -96,6 +97,7 @@ void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t
            .panel_end = columns.panel_begin + std::min(tile + tile_panels, columns.panels),
            .epilogue = PanelEpilogue::kAccumulate,
            .rounding = layer.args.rounding,
+           .integers = layer.gate_up.integers,
            .prefetch = layer.ablation.prefetch,
            .input_begin = input_begin,
            .input_end = input_end,
@@ -138,6 +140,7 @@ void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t e
                       .panel_begin = columns.panel_begin,
                       .panel_end = columns.panel_begin + columns.panels,
                       .rounding = args.rounding,
+                      .integers = layer.gate_up.integers,
                       .prefetch = layer.ablation.prefetch,
                       .y = args.y.row(begin),
                       .y_stride = args.y.stride(0)});
@@ -239,6 +242,7 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
                  .activation = args.activation,
                  .rounding = args.rounding,
                  .bf16_inputs = args.bf16_inputs,
+                 .activations = args.activations,
                  .y = args.y},
                 kernel, ablation.prefetch, exec);
   const bool shared = args.shared && ablation.shared;
@@ -264,6 +268,7 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
                   .activation = args.activation,
                   .rounding = args.rounding,
                   .kernel = &kernel,
+                  .integers = SelectIntegerKernel(exec.machine, args.activations),
                   .prefetch = ablation.prefetch,
                   .tile_panels = ablation.residency ? 0 : kTilePanels},
       .shared_begin = routed,
