@@ -12,8 +12,8 @@ namespace sluice::bench {
 
 /// A multiply-accumulate instruction in a loop of independent chains.
 struct PeakLoop {
-  const char* product;         // "fp32 FMA", "bf16 dot", "int8 dot", "bf16 tiles", "int8 tiles"
-  const char* isa;             // "avx2", "avx512", "amx"
+  const char* product;         // "fp32 FMA", "bf16 dot", "int8 madd", "int8 dot", "... tiles"
+  const char* isa;             // "avx2", "avx_vnni", "avx512", "amx"
   uint32_t needs;              // Feature bits
   int64_t step_bytes;          // of operands that a step reads from memory
   int64_t step_operations;     // multiplications and additions
@@ -27,6 +27,9 @@ std::span<const PeakLoop> PeakLoops();
 /// Of the instruction that a product kernel (PanelKernel::name) is made of; `needs` may be missing
 /// only where the kernel's are.
 const PeakLoop& PeakOfKernel(std::string_view kernel);
+
+/// The same of a kernel of quantised rows (IntegerKernel::name).
+const PeakLoop& PeakOfIntegerKernel(std::string_view kernel);
 
 enum class Feed { kRegisters, kL1, kL2 };
 

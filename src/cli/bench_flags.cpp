@@ -18,7 +18,9 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
       ->delimiter(',')
       ->capture_default_str();
   parser
-      .add_option("--format", o.format, "Of the weights: bf16, fp8 (a scale an output), fp8_block")
+      .add_option("--format", o.format,
+                  "Of the weights: bf16, fp8 (a scale an output), fp8_block, int8, int4 (groups of "
+                  "128), int4_64, int4_32, and int4's with _zp (zero points)")
       ->capture_default_str();
   parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
       ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))
@@ -105,6 +107,10 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   AddLayerFlags(linear, parts.linear);
   linear.add_option("--shapes", parts.linear.shapes, "OUTPUTSxINPUTS, one or several")
       ->delimiter(',');
+  linear
+      .add_option("--activations", parts.linear.activations,
+                  "How rows are read: none (as they are), int8 (quantised row by row)")
+      ->capture_default_str();
   linear.footer(std::string(kCeilings) +
                 "Example:\n  sluice bench linear --shapes 4096x4096,8192x1024 --tokens 1,16,512");
   for (CLI::App* part : bench.get_subcommands({})) part->allow_extras();

@@ -12,6 +12,7 @@ struct BenchLayerOptions {
   std::string geometry;
   std::vector<int64_t> tokens = {1, 8, 32, 512, 2048};
   std::string format = "bf16";
+  std::string activations = "none";
   std::string cpu_isa = "auto";
   int threads = 0;  // 0: every usable core
   int runs = 9;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "cli/bench_weights.h"
 #include "cli/layer_bench.h"
 #include "kernels/linear/linear.h"
 
@@ -13,49 +14,40 @@ namespace {
 Result<std::vector<PackedMatrix>> MakeWeights(WeightLayout layout, const LinearShape& shape,
                                               SplitMix64& random, Team& team) {
   constexpr uint64_t kColdBytes = 192 << 20;
-  std::vector<float> row(static_cast<size_t>(shape.inputs));
-  for (float& x : row) x = random.Normal() * 0.05f;
-  std::vector<uint8_t> codes(row.size());
-  for (uint8_t& code : codes) code = random.Next() & 0xB7;  // below 1, and no NaN
+  const RandomWeights source(layout, 1, shape.inputs, random);
   std::vector<PackedMatrix> weights;
   for (uint64_t bytes = 0; bytes < kColdBytes || weights.size() < 2;) {
     TRY(PackedMatrix weight, PackedMatrix::Allocate(layout, shape.outputs, shape.inputs));
     bytes += weight.bytes();
-    team.ParallelFor(shape.outputs, kPanelOutputs, [&](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; ++o)
-        if (layout.format == WeightFormat::kBf16)
-          weight.Pack(o, View<const float, 2>(row.data(), {1, shape.inputs}));
-        else
-          weight.PackCodes(o, View<const uint8_t, 2>(codes.data(), {1, shape.inputs}));
-    });
-    if (weight.scale_blocks() > 0) {
-      const int64_t rows = CeilDiv(shape.outputs, OutputsPerScale(layout));
-      const std::vector<float> scales(static_cast<size_t>(rows * weight.scale_blocks()), 0.05f);
-      weight.SetScales(0, shape.outputs, {scales.data(), {rows, weight.scale_blocks()}},
-                       OutputsPerScale(layout));
-    }
+    team.ParallelFor(shape.outputs, kPanelOutputs,
+                     [&](int64_t begin, int64_t end) { source.FillAlike(weight, begin, end); });
     weights.push_back(std::move(weight));
   }
   return weights;
 }
 
+// Against sums of doubles of the rows as the product reads them.
 double Error(const std::vector<float>& x, const std::vector<float>& y, const PackedMatrix& weight,
-             int64_t tokens) {
+             ActivationQuant activations, int64_t tokens) {
   const int64_t inputs = weight.inputs(), outputs = weight.outputs();
   std::vector<float> actual, expected;
   for (const int64_t row :
-       SampleRows(tokens, 2.0 * static_cast<double>(inputs) * static_cast<double>(outputs)))
+       SampleRows(tokens, 2.0 * static_cast<double>(inputs) * static_cast<double>(outputs))) {
+    const std::vector<double> whole(x.begin() + row * inputs, x.begin() + (row + 1) * inputs);
+    const std::vector<double> read = RowAsRead(activations, weight, whole.data());
     for (int64_t o = 0; o < outputs; ++o) {
       double sum = 0;
       for (int64_t i = 0; i < inputs; ++i)
-        sum += double{x[static_cast<size_t>(row * inputs + i)]} * weight.At(o, i);
+        sum += read[static_cast<size_t>(i)] * weight.ExactAt(o, i);
       expected.push_back(RoundToBf16(static_cast<float>(sum)));
       actual.push_back(y[static_cast<size_t>(row * outputs + o)]);
     }
+  }
   return WorstRowError(actual, expected, outputs);
 }
 
-Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape, LayerBench& bench,
+Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
+                    WeightLayout layout, ActivationQuant activations, LayerBench& bench,
                     std::vector<LayerFigures>& figures) {
   SplitMix64 random(options.seed);
   const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
@@ -63,7 +55,6 @@ Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
   const uint64_t rows =
       static_cast<uint64_t>(tokens_max) * static_cast<uint64_t>(shape.inputs + shape.outputs);
   RETURN_IF_ERROR(bench.CheckMemory((uint64_t{256} << 20) + 4 * area + 4 * rows, ""));
-  TRY(const WeightLayout layout, ParseFormat(options.format));
   TRY(const auto weights, MakeWeights(layout, shape, random, bench.team()));
   Arena scratch;
   Exec exec{bench.team(), bench.machine(), scratch};
@@ -79,6 +70,7 @@ Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
                 .weight = &weights[next++ % weights.size()],
                 .rounding = Rounding::kBf16,
                 .bf16_inputs = true,
+                .activations = activations,
                 .y = {y.data(), {tokens, shape.outputs}}},
                exec);
     };
@@ -88,7 +80,7 @@ Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
                        .run = run,
                        .work = [&] { return LinearWork(shape, tokens, weights.front().bytes()); }});
     for (double& seconds : f.runs.seconds) seconds /= repeats;
-    f.error = Error(x, y, weights.front(), tokens);
+    f.error = Error(x, y, weights.front(), activations, tokens);
     figures.push_back(std::move(f));
   }
   return {};
@@ -105,15 +97,19 @@ Status Run(const BenchLinearOptions& options) {
   }
   if (shapes.empty())
     return ParamError(Code::kMissingParameter, "shapes", "--geometry or --shapes is needed");
-  TRY(const auto bench, LayerBench::Make(options));
+  TRY(const WeightLayout layout, ParseFormat(options.format));
+  TRY(const ActivationQuant activations, ParseActivations(options.activations));
+  TRY(const auto bench, LayerBench::Make(options, layout, activations));
   std::vector<LayerFigures> figures;
   for (const LinearShape& shape : shapes)
-    RETURN_IF_ERROR(MeasureShape(options, shape, *bench, figures));
+    RETURN_IF_ERROR(MeasureShape(options, shape, layout, activations, *bench, figures));
   std::string sizes;
   for (const LinearShape& shape : shapes)
     sizes += fmt::format("{}{}: {}x{}", sizes.empty() ? "" : ", ", shape.name, shape.outputs,
                          shape.inputs);
-  bench->Report({{"shapes", sizes}, {"format", options.format}}, figures);
+  bench->Report(
+      {{"shapes", sizes}, {"format", options.format}, {"activations", options.activations}},
+      figures);
   return {};
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/trace.h"
 #include "base/units.h"
+#include "cli/bench_weights.h"
 #include "cli/layer_bench.h"
 #include "kernels/moe/moe.h"
 
@@ -18,62 +19,13 @@ struct Layer {
   const ExpertWeights* SharedOrNone() const { return shared.empty() ? nullptr : shared.data(); }
 };
 
-// What one expert is packed from: bf16 values, or fp8 codes with one scale an output or a block.
-class Source {
- public:
-  Source(WeightLayout layout, int64_t hidden, int64_t intermediate, SplitMix64& random)
-      : layout_(layout), hidden_(hidden), intermediate_(intermediate) {
-    const auto count = static_cast<size_t>(hidden * intermediate);
-    if (layout.format == WeightFormat::kBf16) {
-      values_.resize(count);
-      for (float& x : values_) x = static_cast<float>(random.Uniform() - 0.5) * 0.1f;
-      return;
-    }
-    codes_.resize(count);
-    for (uint8_t& code : codes_) code = random.Next() & 0xB7;  // below 1, and no NaN
-    scales_.assign(static_cast<size_t>(std::max(hidden, intermediate)), 0.05f);
-  }
-
-  void Pack(ExpertWeights& expert) const {
-    if (layout_.format == WeightFormat::kBf16) {
-      expert.PackGate(Matrix(values_, intermediate_, hidden_));
-      expert.PackUp(Matrix(values_, intermediate_, hidden_));
-      expert.PackDown(Matrix(values_, hidden_, intermediate_));
-      return;
-    }
-    const int64_t per_scale = OutputsPerScale(layout_);
-    expert.PackGateCodes(Matrix(codes_, intermediate_, hidden_));
-    expert.PackUpCodes(Matrix(codes_, intermediate_, hidden_));
-    expert.PackDownCodes(Matrix(codes_, hidden_, intermediate_));
-    expert.SetGateScales(Scales(intermediate_, hidden_), per_scale);
-    expert.SetUpScales(Scales(intermediate_, hidden_), per_scale);
-    expert.SetDownScales(Scales(hidden_, intermediate_), per_scale);
-  }
-
- private:
-  template <class T>
-  static View<const T, 2> Matrix(const std::vector<T>& from, int64_t rows, int64_t columns) {
-    return {from.data(), {rows, columns}};
-  }
-  View<const float, 2> Scales(int64_t outputs, int64_t inputs) const {
-    return {scales_.data(),
-            {CeilDiv(outputs, OutputsPerScale(layout_)),
-             layout_.scale_inputs ? CeilDiv(inputs, layout_.scale_inputs) : 1}};
-  }
-
-  WeightLayout layout_;
-  int64_t hidden_, intermediate_;
-  std::vector<float> values_, scales_;
-  std::vector<uint8_t> codes_;
-};
-
 Result<std::vector<ExpertWeights>> MakeExperts(WeightLayout layout, int64_t count, int64_t hidden,
                                                int64_t intermediate, SplitMix64& random,
                                                Team& team) {
   TRY(auto experts, ExpertWeights::AllocateLayer(layout, count, hidden, intermediate));
-  const Source source(layout, hidden, intermediate, random);
+  const RandomWeights source(layout, intermediate, hidden, random);
   team.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t e = begin; e < end; ++e) source.Pack(experts[static_cast<size_t>(e)]);
+    for (int64_t e = begin; e < end; ++e) source.Fill(experts[static_cast<size_t>(e)]);
   });
   return experts;
 }
@@ -202,7 +154,7 @@ Status Run(const BenchMoeOptions& options) {
   TRY(const std::vector<Contender> contenders, ReadContenders(options, shape.shared > 0));
   TRY(const WeightLayout layout, ParseFormat(options.format));
   TRY(const Routing routing, ParseRouting(options.routing));
-  TRY(const auto bench, LayerBench::Make(options));
+  TRY(const auto bench, LayerBench::Make(options, layout, ActivationQuant::kNone));
   const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
   uint64_t scratch_bytes = 0;
   for (const Contender& c : contenders)

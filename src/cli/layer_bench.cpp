@@ -9,12 +9,32 @@
 #include "base/trace.h"
 #include "base/units.h"
 #include "bench/unpack.h"
+#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/linear/panel_product.h"
 #include "server/json/json_writer.h"
 #include "tensor/dtype.h"
 
 namespace sluice {
 namespace {
+
+// Of the instruction that the products are made of.
+Result<const bench::PeakLoop*> PeakOf(const BenchLayerOptions& options, const Machine& machine,
+                                      WeightLayout layout, ActivationQuant activations) {
+  const auto format = static_cast<int>(layout.format);
+  if (const IntegerKernel* integers = SelectIntegerKernel(machine, activations)) {
+    if (!integers->by_format[format])
+      return ParamError(Code::kInvalidArgument, "activations",
+                        "--activations {} needs weights in int8 or int4, --format is {}",
+                        options.activations, options.format);
+    return &bench::PeakOfIntegerKernel(integers->name);
+  }
+  const PanelKernel& kernel = SelectPanelKernel(machine, true);
+  if (!kernel.by_format[format])
+    return ParamError(Code::kUnsupported, "format",
+                      "--format {} has no {} kernel without --activations int8", options.format,
+                      kernel.name);
+  return &bench::PeakOfKernel(kernel.name);
+}
 
 struct Spread {
   double min, median, max;
@@ -121,34 +141,23 @@ void PrintStages(const std::vector<LayerFigures>& figures) {
 
 }  // namespace
 
-Result<WeightLayout> ParseFormat(std::string_view name) {
-  if (name == "bf16") return WeightLayout();
-  if (name == "fp8") return WeightLayout{WeightFormat::kFp8E4M3, 0};
-  if (name == "fp8_block") return WeightLayout{WeightFormat::kFp8E4M3, 128};
-  return ParamError(Code::kInvalidArgument, "format",
-                    "--format is {}, allowed are bf16, fp8, fp8_block", Quoted(name));
-}
-
-int64_t OutputsPerScale(const WeightLayout& layout) {
-  return std::max<int64_t>(layout.scale_inputs, 1);
-}
-
-Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options) {
+Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options,
+                                                     WeightLayout layout,
+                                                     ActivationQuant activations) {
   constexpr int64_t kTokensMax = 1 << 20;
   for (const int64_t tokens : options.tokens)
     if (tokens < 1 || tokens > kTokensMax)
       return ParamError(Code::kInvalidArgument, "tokens", "--tokens has {}, allowed are 1 to {}",
                         tokens, kTokensMax);
   TRY(const Machine machine, LimitedMachine(options.cpu_isa));
+  TRY(const bench::PeakLoop* const peak, PeakOf(options, machine, layout, activations));
   const int threads = options.threads > 0 ? options.threads : UsableCores();
-  return std::unique_ptr<LayerBench>(new LayerBench(options, machine, threads));
+  return std::unique_ptr<LayerBench>(new LayerBench(options, machine, *peak, threads));
 }
 
-LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine, int threads)
-    : options_(options),
-      machine_(machine),
-      team_(threads, true),
-      peak_(bench::PeakOfKernel(SelectPanelKernel(machine, true).name)) {}
+LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine,
+                       const bench::PeakLoop& peak, int threads)
+    : options_(options), machine_(machine), team_(threads, true), peak_(peak) {}
 
 Status LayerBench::CheckMemory(uint64_t bytes, const char* advice) const {
   constexpr uint64_t kSpare = uint64_t{1} << 30;

@@ -16,6 +16,7 @@
 #include "cli/layer_shapes.h"
 #include "cli/stage_breakdown.h"
 #include "formats/weight_format.h"
+#include "kernels/linear/activation_quant.h"
 #include "tensor/exec.h"
 
 namespace sluice {
@@ -32,8 +33,10 @@ struct LayerFigures {
 
 class LayerBench {
  public:
-  /// Checks tokens, threads, instruction set and memory. Errors: kInvalidArgument, kUnsupported.
-  static Result<std::unique_ptr<LayerBench>> Make(const BenchLayerOptions& options);
+  /// Checks tokens, threads, instruction set and memory, and that there is a kernel for the
+  /// weights. Errors: kInvalidArgument, kUnsupported.
+  static Result<std::unique_ptr<LayerBench>> Make(const BenchLayerOptions& options,
+                                                  WeightLayout layout, ActivationQuant activations);
 
   Team& team() { return team_; }
   const Machine& machine() const { return machine_; }
@@ -56,7 +59,8 @@ class LayerBench {
   void Report(const Settings& settings, const std::vector<LayerFigures>& figures) const;
 
  private:
-  LayerBench(const BenchLayerOptions& options, Machine machine, int threads);
+  LayerBench(const BenchLayerOptions& options, Machine machine, const bench::PeakLoop& peak,
+             int threads);
 
   const BenchLayerOptions& options_;
   Machine machine_;
@@ -67,12 +71,6 @@ class LayerBench {
   std::optional<double> unpack_rate_;  // stored bytes per second; 0: nothing to unpack
   std::deque<std::string> labels_;     // of traced calls, which trace events point to
 };
-
-/// "bf16", "fp8" (e4m3, one scale an output), "fp8_block" (one a block of 128 x 128). Errors:
-/// kInvalidArgument.
-Result<WeightLayout> ParseFormat(std::string_view name);
-/// Outputs that share a row of scales: 1, or the block's.
-int64_t OutputsPerScale(const WeightLayout& layout);
 
 /// Values like activations, and their bfloat16s.
 std::vector<float> RandomRows(SplitMix64& random, int64_t count);
