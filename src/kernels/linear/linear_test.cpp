@@ -47,6 +47,7 @@ struct Case {
   std::vector<float> x, bias;
   PackedMatrix weight;
   Rounding rounding = Rounding::kNone;
+  bool with_bias = true;
 
   Case(uint64_t seed, int64_t rows, int64_t outputs, int64_t inputs, WeightLayout layout = kBf16)
       : rows(rows), outputs(outputs), inputs(inputs) {
@@ -60,7 +61,7 @@ struct Case {
   LinearArgs Args(View<float, 2> y) const {
     return {.x = {x.data(), {rows, inputs}},
             .weight = &weight,
-            .bias = bias.data(),
+            .bias = with_bias ? bias.data() : nullptr,
             .rounding = rounding,
             .bf16_inputs = true,
             .y = y};
@@ -129,7 +130,8 @@ TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
 
 TEST(Linear, SumsLongRowsInSlices) {
   TestExec test;
-  for (const auto& [rows, inputs] : {std::pair{2, 17500}, {4, 13100}, {18, 2085}, {70, 2085}})
+  for (const auto& [rows, inputs] :
+       {std::pair{2, 19000}, {4, 11100}, {18, 2085}, {70, 2085}, {50, 5500}})
     for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
       Case c(19, rows, 33, inputs, layout);
       const auto expected = c.Run(kReference, 0, rows, test.exec);
@@ -338,6 +340,44 @@ TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
       }
     }
   }
+}
+
+// Whole rows, all slices packed, or a slice at a time: the number of rows and inputs decides.
+TEST(Linear, ARowsBitsAreTheSameInEveryKindOfBlock) {
+  TestExec test;
+  for (const int64_t inputs : {5500, 19000})
+    for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
+      Case c(6, 60, 70, inputs, layout);
+      for (const auto& variant : VariantsHere()) {
+        if (std::string_view(variant.name) == "reference") continue;
+        const auto all = c.Run(variant, 0, c.rows, test.exec);
+        for (const auto& [begin, count] : {std::pair{0, 1}, {59, 1}, {7, 6}, {44, 14}, {20, 30}}) {
+          const auto y = c.Run(variant, begin, count, test.exec);
+          EXPECT_EQ(std::memcmp(y.data(), &all[begin * c.outputs], y.size() * sizeof(float)), 0)
+              << variant.name << " " << Name(layout) << " rows " << count << " inputs " << inputs;
+        }
+      }
+    }
+}
+
+// Without a bias sums of few rows go straight to their place.
+TEST(Linear, StoresTheSameWithAndWithoutBias) {
+  TestExec test;
+  for (const WeightLayout layout : kLayouts)
+    for (const int64_t outputs : {32, 64, 161, 288})
+      for (const Rounding rounding : {Rounding::kNone, Rounding::kBf16}) {
+        Case c(8, 16, outputs, 300, layout);
+        c.rounding = rounding;
+        std::fill(c.bias.begin(), c.bias.end(), 0.0f);
+        for (const auto& variant : VariantsHere())
+          for (const int64_t rows : {1, 3, 8, 16}) {
+            c.with_bias = true;
+            const auto expected = c.Run(variant, 0, rows, test.exec);
+            c.with_bias = false;
+            EXPECT_EQ(c.Run(variant, 0, rows, test.exec), expected)
+                << variant.name << " " << Name(layout) << " " << rows << " x " << outputs;
+          }
+      }
 }
 
 TEST(Linear, BitsDoNotDependOnTheNumberOfLanes) {
