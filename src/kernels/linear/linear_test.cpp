@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <string_view>
+#include <tuple>
 
 #include "formats/fp8/e4m3.h"
 #include "formats/fp8/quantize.h"
@@ -138,6 +139,20 @@ TEST(Linear, SumsLongRowsInSlices) {
       for (const auto& variant : VariantsHere())
         EXPECT_LE(RelativeError(c.Run(variant, 0, rows, test.exec), expected), Tolerance(inputs))
             << variant.name << " " << Name(layout) << " " << rows << "x" << inputs;
+    }
+}
+
+// As many sums as are ever held at a time.
+TEST(Linear, HoldsTheSumsOfManyRowsAndPanels) {
+  TestExec test;
+  for (const auto& [rows, outputs, inputs] :
+       {std::tuple{230, 700, 20}, {12, 1300, 20}, {70, 550, 300}})
+    for (const WeightLayout layout : {kBf16, kFp8Channel}) {
+      Case c(20, rows, outputs, inputs, layout);
+      const auto expected = c.Run(kReference, 0, rows, test.exec);
+      for (const auto& variant : VariantsHere())
+        EXPECT_LE(RelativeError(c.Run(variant, 0, rows, test.exec), expected), Tolerance(inputs))
+            << variant.name << " " << Name(layout) << " " << rows << "x" << outputs;
     }
 }
 
