@@ -41,6 +41,7 @@ struct EngineOptions {
   int64_t max_prefill_tokens = 16384;
   int64_t page_size = 64;  // rounded up to a multiple of 64
   uint64_t random_seed = 42;
+  std::string activation_quantization = "auto";  // of rows times int8, int4: auto, none, int8
   std::string moe_backend = "auto";
   int threads = 0;  // 0: every usable core
   std::string cpu_isa = "auto";

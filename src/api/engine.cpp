@@ -187,6 +187,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   TRY(const Machine machine, LimitedMachine(options.cpu_isa));
   TRY(const MoeBackend backend, ParseMoeBackend(options.moe_backend));
+  TRY(const ActivationQuant activations, ParseActivationQuant(options.activation_quantization));
   TRY(const ModelPath path, ResolveModelPath(options.model_path));
 
   EngineParts parts;
@@ -202,6 +203,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
                               .config_overrides = options.json_model_override_args,
                               .dummy_seed = options.random_seed,
                               .moe_backend = backend,
+                              .activations = activations,
                               .show_progress = options.show_progress};
   // What can be refused without the weights is refused before they are read.
   TRY(const ModelDescription description, DescribeModel(load));

@@ -109,6 +109,12 @@ void AddMemoryFlags(CLI::App& parser, EngineOptions& o) {
 void AddMachineFlags(CLI::App& parser, EngineFlags& flags) {
   EngineOptions& o = flags.options;
   const char* const group = "Machine and log";
+  parser
+      .add_option("--activation-quantization", o.activation_quantization,
+                  "Of rows that meet int8 or int4 weights (docs/quantization.md); auto: int8")
+      ->check(CLI::IsMember({"auto", "none", "int8"}))
+      ->capture_default_str()
+      ->group(group);
   parser.add_option("--moe-backend", o.moe_backend, "How experts are computed")
       ->check(CLI::IsMember({"auto", "epmoe", "fused", "fused_v2"}))
       ->capture_default_str()

@@ -210,6 +210,7 @@ std::string ServeCommand::FlagsJson() const {
   json.Key("max_queued_requests").Int(o.max_queued_requests);
   json.Key("chunked_prefill_size").Int(o.chunked_prefill_size);
   json.Key("max_prefill_tokens").Int(o.max_prefill_tokens).Key("page_size").Int(o.page_size);
+  json.Key("activation_quantization").String(o.activation_quantization);
   json.Key("random_seed").Uint(o.random_seed).Key("moe_backend").String(o.moe_backend);
   json.Key("threads").Int(o.threads).Key("cpu_isa").String(o.cpu_isa);
   json.Key("host").String(server_.http.host).Key("port").Int(server_.http.port);

@@ -55,6 +55,7 @@ BailingFfn ReadBailingFfn(FieldReader& read, const DecoderConfig& c, MoeBackend 
   ReadRouting(read, f);
   f.backend = backend;
   f.rounding = c.rounding;
+  f.activations = c.activations;
   f.first_dense = read.Int("first_k_dense_replace", 0, kCountMax, 1);
   if (f.experts == 1) return f;
   CheckExpertCounts(read, {"num_experts", f.experts, f.top_k, c.layers});

@@ -44,6 +44,7 @@ void ReadLinear(FieldReader& read, BailingHybridConfig& c) {
   l.dense_bias_required = read.Bool("use_bias", false);
   l.bias_allowed = l.qkv_bias_required || l.dense_bias_required;
   l.rounding = c.rounding;
+  l.activations = c.activations;
   c.linear_rotary_dim =
       l.rope ? ReadRotaryWidth(read, l.head_dim, {"rotary_dim", "partial_rotary_factor"},
                                l.head_dim / 2)
@@ -64,6 +65,7 @@ void ReadFull(FieldReader& read, BailingHybridConfig& c) {
   f.rope_layout = read.Bool("rope_interleave", true) ? RopeLayout::kInterleaved : RopeLayout::kNeox;
   f.bias_allowed = c.linear.qkv_bias_required;
   f.rounding = c.rounding;
+  f.activations = c.activations;
   double scale = 1 / std::sqrt(static_cast<double>(f.shape.nope + f.shape.rope));
   if (c.yarn && c.yarn->mscale_all_dim != 0)
     scale *= std::pow(YarnMscale(c.yarn->factor, c.yarn->mscale_all_dim), 2);
@@ -72,11 +74,11 @@ void ReadFull(FieldReader& read, BailingHybridConfig& c) {
 
 }  // namespace
 
-Result<BailingHybridConfig> BailingHybridConfig::Read(const JsonObject& json, Rounding rounding,
+Result<BailingHybridConfig> BailingHybridConfig::Read(const JsonObject& json, Arithmetic arithmetic,
                                                       MoeBackend backend) {
   FieldReader read(json);
   BailingHybridConfig c;
-  ReadDecoder(read, rounding, BailingDefaults("bailing_hybrid"), c);
+  ReadDecoder(read, arithmetic, BailingDefaults("bailing_hybrid"), c);
   c.layer_group = read.Int("layer_group_size", 1, kLayersMax);
   c.decay_offset = read.Int("linear_decay_layer_offset", 0, 1, 1);
   read.Int("num_nextn_predict_layers", 0, 64, 0);  // MTP layers are left aside

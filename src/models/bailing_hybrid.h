@@ -22,7 +22,7 @@ struct BailingHybridConfig : DecoderConfig {
   BailingFfn ffn;
 
   /// Reads and validates every field. Errors: file, field, value, what it contradicts.
-  static Result<BailingHybridConfig> Read(const JsonObject& json, Rounding rounding,
+  static Result<BailingHybridConfig> Read(const JsonObject& json, Arithmetic arithmetic,
                                           MoeBackend backend);
 
   /// The last layer of each group, and every layer of an incomplete last group.

@@ -28,6 +28,7 @@ void ReadAttention(FieldReader& read, BailingMoeV2Config& c) {
   a.qkv_bias = read.Bool("use_qkv_bias", read.Bool("attention_bias", false));
   a.dense_bias = read.Bool("use_bias", false);
   a.rounding = c.rounding;
+  a.activations = c.activations;
   // The opposite precedence of Ling 2.5.
   c.rotary_dim = ReadRotaryWidth(read, heads.head_dim, {"partial_rotary_factor", "rotary_dim"},
                                  heads.head_dim);
@@ -35,11 +36,11 @@ void ReadAttention(FieldReader& read, BailingMoeV2Config& c) {
 
 }  // namespace
 
-Result<BailingMoeV2Config> BailingMoeV2Config::Read(const JsonObject& json, Rounding rounding,
+Result<BailingMoeV2Config> BailingMoeV2Config::Read(const JsonObject& json, Arithmetic arithmetic,
                                                     MoeBackend backend) {
   FieldReader read(json);
   BailingMoeV2Config c;
-  ReadDecoder(read, rounding, BailingDefaults("bailing_moe"), c);
+  ReadDecoder(read, arithmetic, BailingDefaults("bailing_moe"), c);
   RefuseOther(read, "hidden_act", "silu");
   RefuseFalse(read, "use_rmsnorm");
   read.Int("num_nextn_predict_layers", 0, 64, 0);  // MTP layers are left aside

@@ -18,7 +18,7 @@ struct BailingMoeV2Config : DecoderConfig {
   BailingFfn ffn;
 
   /// Reads and validates every field. Errors: file, field, value, what it contradicts.
-  static Result<BailingMoeV2Config> Read(const JsonObject& json, Rounding rounding,
+  static Result<BailingMoeV2Config> Read(const JsonObject& json, Arithmetic arithmetic,
                                          MoeBackend backend);
 };
 

@@ -49,7 +49,7 @@ void ReadSpecialIds(FieldReader& read, DecoderConfig& c, std::optional<int32_t> 
 
 }  // namespace
 
-void ReadDecoder(FieldReader& read, Rounding rounding, const DecoderDefaults& defaults,
+void ReadDecoder(FieldReader& read, Arithmetic arithmetic, const DecoderDefaults& defaults,
                  DecoderConfig& c) {
   c.model_type = read.String("model_type", defaults.model_type);
   c.vocab_size = read.Int("vocab_size", 1, kVocabMax);
@@ -58,7 +58,8 @@ void ReadDecoder(FieldReader& read, Rounding rounding, const DecoderDefaults& de
   c.max_position = read.Int("max_position_embeddings", 1, kPositionMax, defaults.max_position);
   c.eps = static_cast<float>(read.Double("rms_norm_eps", 0, 1, defaults.eps));
   c.tied = read.Bool("tie_word_embeddings", false);
-  c.rounding = rounding;
+  c.rounding = arithmetic.rounding;
+  c.activations = arithmetic.activations;
   ReadRope(read, c, defaults.rope_base);
   ReadSpecialIds(read, c, defaults.eos_token_id);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "checkpoint/json_config.h"
+#include "kernels/linear/activation_quant.h"
 #include "kernels/rope/rope.h"
 #include "tensor/exec.h"
 
@@ -25,6 +26,12 @@ inline constexpr int64_t kAllExpertsMax = 1
 inline constexpr int64_t kVocabMax = 1 << 24;
 inline constexpr int64_t kPositionMax = 1 << 30;
 
+/// What the launch says about a model's arithmetic, not its config.json.
+struct Arithmetic {
+  Rounding rounding;
+  ActivationQuant activations = ActivationQuant::kNone;  // of products with integer weights
+};
+
 /// What any decoder's config.json says.
 struct DecoderConfig {
   std::string model_type;
@@ -35,6 +42,7 @@ struct DecoderConfig {
   std::optional<YarnParams> yarn;
   std::vector<int32_t> eos_token_ids;
   Rounding rounding;
+  ActivationQuant activations;
 
   const YarnParams* yarn_or_null() const { return yarn ? &*yarn : nullptr; }
 };
@@ -51,7 +59,7 @@ struct DecoderDefaults {
 /// vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, rms_norm_eps,
 /// tie_word_embeddings, rope_theta, rope_scaling (or both in rope_parameters), the special ids.
 /// Every getter below keeps its errors in `read`.
-void ReadDecoder(FieldReader& read, Rounding rounding, const DecoderDefaults& defaults,
+void ReadDecoder(FieldReader& read, Arithmetic arithmetic, const DecoderDefaults& defaults,
                  DecoderConfig& config);
 
 /// A string field of which we build one value only; absent means that value.

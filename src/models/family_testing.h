@@ -62,7 +62,7 @@ inline Status DummyRefusal(const std::string& model, std::string overrides) {
 template <class Config>
 Result<Config> ReadFields(const std::string& fields) {
   TRY(const JsonObject json, JsonObject::Parse("{" + fields + "}", "config.json"));
-  return Config::Read(json, Rounding::kBf16, MoeBackend::kAuto);
+  return Config::Read(json, {Rounding::kBf16}, MoeBackend::kAuto);
 }
 
 }  // namespace sluice

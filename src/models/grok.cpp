@@ -61,6 +61,7 @@ void ReadAttention(FieldReader& read, GrokConfig& c) {
   a.qk_norm = false;
   a.eps = c.eps;
   a.rounding = c.rounding;
+  a.activations = c.activations;
   c.rotary_width = heads.head_dim / (read.Bool("rope_rotate_half_dims", false) ? 2 : 1);
   if (c.rotary_width % 2 != 0 || c.rotary_width == 0)
     read.Contradiction("head_dim", fmt::format("it gives a rotary width of {}, allowed are even "
@@ -91,6 +92,7 @@ void ReadFfn(FieldReader& read, GrokConfig& c, MoeBackend backend) {
   f.activation = Activation::kGeluTanh;
   f.backend = backend;
   f.rounding = c.rounding;
+  f.activations = c.activations;
   CheckExpertCounts(read, {"num_local_experts", f.experts, f.top_k, c.layers});
   const std::string activation = read.String("hidden_act", "gelu");
   if (activation != "gelu" && activation != "gelu_tanh" && activation != "gelu_pytorch_tanh")
@@ -99,10 +101,11 @@ void ReadFfn(FieldReader& read, GrokConfig& c, MoeBackend backend) {
 
 }  // namespace
 
-Result<GrokConfig> GrokConfig::Read(const JsonObject& json, Rounding rounding, MoeBackend backend) {
+Result<GrokConfig> GrokConfig::Read(const JsonObject& json, Arithmetic arithmetic,
+                                    MoeBackend backend) {
   FieldReader read(json);
   GrokConfig c;
-  ReadDecoder(read, rounding, {.model_type = "git", .max_position = 131072, .eps = 1e-5}, c);
+  ReadDecoder(read, arithmetic, {.model_type = "git", .max_position = 131072, .eps = 1e-5}, c);
   c.embedding_multiplier =
       static_cast<float>(read.Double("embedding_multiplier_scale", -1e6, 1e6, 1));
   c.logit_multiplier = static_cast<float>(read.Double("output_multiplier_scale", -1e6, 1e6, 1));

@@ -19,7 +19,7 @@ struct GrokConfig : DecoderConfig {
   ExpertFfnConfig ffn;  // its shared expert is the dense FFN beside the experts (residual_moe)
 
   /// Reads and validates every field. Errors: file, field, value, what it contradicts.
-  static Result<GrokConfig> Read(const JsonObject& json, Rounding rounding, MoeBackend backend);
+  static Result<GrokConfig> Read(const JsonObject& json, Arithmetic arithmetic, MoeBackend backend);
 };
 
 class Grok final : public Decoder {

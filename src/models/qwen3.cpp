@@ -6,14 +6,15 @@
 
 namespace sluice {
 
-Result<Qwen3Config> Qwen3Config::Read(const JsonObject& json, Rounding rounding, MoeBackend) {
+Result<Qwen3Config> Qwen3Config::Read(const JsonObject& json, Arithmetic arithmetic, MoeBackend) {
   FieldReader read(json);
   Qwen3Config c;
-  ReadQwen3(read, rounding, "qwen3", c);
+  ReadQwen3(read, arithmetic, "qwen3", c);
   c.attention = ReadQwen3Attention(read, c);
   c.ffn.hidden = c.hidden;
   c.ffn.dense_intermediate = read.Int("intermediate_size", 1, kWidthMax);
   c.ffn.rounding = c.rounding;
+  c.ffn.activations = c.activations;
   RETURN_IF_ERROR(read.status());
   return c;
 }

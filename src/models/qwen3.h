@@ -16,7 +16,8 @@ struct Qwen3Config : DecoderConfig {
   ExpertFfnConfig ffn;  // its dense half
 
   /// Reads and validates every field. Errors: file, field, value, what it contradicts.
-  static Result<Qwen3Config> Read(const JsonObject& json, Rounding rounding, MoeBackend backend);
+  static Result<Qwen3Config> Read(const JsonObject& json, Arithmetic arithmetic,
+                                  MoeBackend backend);
 };
 
 class Qwen3 final : public Decoder {

@@ -33,8 +33,8 @@ const GroupedAttentionNames kQwen3AttentionNames = {.fused = {},
                                                     .k_norm = "k_norm",
                                                     .dense = "o_proj"};
 
-void ReadQwen3(FieldReader& read, Rounding rounding, std::string model_type, DecoderConfig& c) {
-  ReadDecoder(read, rounding, {.model_type = std::move(model_type), .rope_base = 1e6}, c);
+void ReadQwen3(FieldReader& read, Arithmetic arithmetic, std::string model_type, DecoderConfig& c) {
+  ReadDecoder(read, arithmetic, {.model_type = std::move(model_type), .rope_base = 1e6}, c);
   RefuseOther(read, "hidden_act", "silu");
   RefuseTrue(read, "use_sliding_window");  // sliding_window alone has no effect
   if (read.status().ok()) CheckLayerTypes(read, c.layers);
@@ -50,6 +50,7 @@ GroupedAttentionConfig ReadQwen3Attention(FieldReader& read, const DecoderConfig
   a.eps = c.eps;
   a.qkv_bias = a.dense_bias = read.Bool("attention_bias", false);
   a.rounding = c.rounding;
+  a.activations = c.activations;
   if (heads.head_dim % 2 != 0)
     read.Contradiction("head_dim", "rope rotates the whole head, allowed are even widths");
   return a;

@@ -9,7 +9,8 @@
 namespace sluice {
 
 /// What every family reads, and refusals of what these two have and no release uses.
-void ReadQwen3(FieldReader& read, Rounding rounding, std::string model_type, DecoderConfig& config);
+void ReadQwen3(FieldReader& read, Arithmetic arithmetic, std::string model_type,
+               DecoderConfig& config);
 
 /// Attention of every layer: normed heads, rope over the whole head.
 GroupedAttentionConfig ReadQwen3Attention(FieldReader& read, const DecoderConfig& config);

@@ -22,6 +22,7 @@ void ReadExperts(FieldReader& read, Qwen3MoeConfig& c, MoeBackend backend) {
   f.renormalize = read.Bool("norm_topk_prob", false);
   f.backend = backend;
   f.rounding = c.rounding;
+  f.activations = c.activations;
   if (f.experts > 0) CheckExpertCounts(read, {experts_key, f.experts, f.top_k, c.layers});
 
   const int64_t step = read.Int("decoder_sparse_step", 1, kLayersMax, 1);
@@ -33,11 +34,11 @@ void ReadExperts(FieldReader& read, Qwen3MoeConfig& c, MoeBackend backend) {
 
 }  // namespace
 
-Result<Qwen3MoeConfig> Qwen3MoeConfig::Read(const JsonObject& json, Rounding rounding,
+Result<Qwen3MoeConfig> Qwen3MoeConfig::Read(const JsonObject& json, Arithmetic arithmetic,
                                             MoeBackend backend) {
   FieldReader read(json);
   Qwen3MoeConfig c;
-  ReadQwen3(read, rounding, "qwen3_moe", c);
+  ReadQwen3(read, arithmetic, "qwen3_moe", c);
   c.attention = ReadQwen3Attention(read, c);
   ReadExperts(read, c, backend);
   RETURN_IF_ERROR(read.status());

@@ -18,7 +18,8 @@ struct Qwen3MoeConfig : DecoderConfig {
   std::vector<bool> dense;  // per layer: a plain SwiGLU instead of experts
 
   /// Reads and validates every field. Errors: file, field, value, what it contradicts.
-  static Result<Qwen3MoeConfig> Read(const JsonObject& json, Rounding rounding, MoeBackend backend);
+  static Result<Qwen3MoeConfig> Read(const JsonObject& json, Arithmetic arithmetic,
+                                     MoeBackend backend);
 };
 
 class Qwen3Moe final : public Decoder {

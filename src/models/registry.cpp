@@ -19,15 +19,15 @@ namespace {
 
 /// A model whose memory is not allocated yet.
 template <class Family, class Config>
-Result<std::unique_ptr<Decoder>> MakeBlueprint(const JsonObject& json, Rounding rounding,
+Result<std::unique_ptr<Decoder>> MakeBlueprint(const JsonObject& json, Arithmetic arithmetic,
                                                MoeBackend backend) {
-  TRY(Config config, Config::Read(json, rounding, backend));
+  TRY(Config config, Config::Read(json, arithmetic, backend));
   return std::unique_ptr<Decoder>(std::make_unique<Family>(std::move(config)));
 }
 
 struct FamilyRow {
   std::string_view architecture;
-  Result<std::unique_ptr<Decoder>> (*make)(const JsonObject&, Rounding, MoeBackend);
+  Result<std::unique_ptr<Decoder>> (*make)(const JsonObject&, Arithmetic, MoeBackend);
 };
 
 // Sorted by name. Dispatch is on config.json's "architectures": model_type is shared by families
@@ -77,7 +77,8 @@ Result<std::unique_ptr<Decoder>> MakeFamily(const ModelLoadOptions& options, con
   TRY(const Rounding rounding, ChooseRounding(options.dtype, json));
   for (const std::string& name : names)
     for (const FamilyRow& family : kFamilies)
-      if (name == family.architecture) return family.make(json, rounding, options.moe_backend);
+      if (name == family.architecture)
+        return family.make(json, {rounding, options.activations}, options.moe_backend);
   std::string supported;
   for (const FamilyRow& family : kFamilies) {
     if (!supported.empty()) supported += ", ";

@@ -22,6 +22,7 @@ struct ModelLoadOptions {
   std::string config_overrides;      // JSON object, may be empty
   uint64_t dummy_seed = 42;
   MoeBackend moe_backend = MoeBackend::kAuto;
+  ActivationQuant activations = ActivationQuant::kNone;  // of products with integer weights
   bool show_progress = true;
 };
 

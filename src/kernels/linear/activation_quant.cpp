@@ -6,6 +6,13 @@
 
 namespace sluice {
 
+Result<ActivationQuant> ParseActivationQuant(std::string_view name) {
+  if (name == "none") return ActivationQuant::kNone;
+  if (name == "int8" || name == "auto") return ActivationQuant::kInt8;
+  return ParamError(Code::kInvalidArgument, "activation-quantization",
+                    "activation-quantization is {}, allowed are auto, none, int8", Quoted(name));
+}
+
 bool QuantizesRows(ActivationQuant quant, const PackedMatrix& weight) {
   const bool integers =
       weight.format() == WeightFormat::kInt8 || weight.format() == WeightFormat::kInt4;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "formats/packed_matrix.h"
@@ -12,6 +13,10 @@ namespace sluice {
 /// and codes round(x / s) in [-127, 127], ties to even. It applies where the weights are integers
 /// too (int8, int4); products of other formats take the rows as they are.
 enum class ActivationQuant : uint8_t { kNone, kInt8 };
+
+/// By name: "none", "int8", or "auto": int8, which every instruction set multiplies faster than
+/// floats (linear/README.md, "Quantised rows"). Errors: kInvalidArgument.
+Result<ActivationQuant> ParseActivationQuant(std::string_view name);
 
 /// Longer rows are never quantised: their sums might not fit 32 bits.
 inline constexpr int64_t kQuantizedInputsMax = 128 << 10;

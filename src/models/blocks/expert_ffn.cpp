@@ -65,6 +65,7 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
               .activation = c.activation,
               .rounding = c.rounding,
               .bf16_inputs = bf16,
+              .activations = c.activations,
               .y = call.delta},
              exec);
     return;
@@ -100,6 +101,7 @@ void ExpertFfn(const ExpertFfnCall& call, Exec& exec) {
        .activation = c.activation,
        .rounding = c.rounding,
        .bf16_inputs = bf16,
+       .activations = c.activations,
        .y = call.delta},
       c.backend, exec);
   if (c.output_divisor != 1)

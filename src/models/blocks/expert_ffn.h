@@ -38,6 +38,7 @@ struct ExpertFfnConfig {
       1;  // of layers with experts: y = round( round(routed + shared) / divisor )
   MoeBackend backend = MoeBackend::kAuto;
   Rounding rounding;
+  ActivationQuant activations = ActivationQuant::kNone;
 
   /// Parameters of one layer's experts that a token does not touch.
   uint64_t idle_parameters() const {

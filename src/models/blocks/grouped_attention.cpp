@@ -49,6 +49,7 @@ Projected Project(const GroupedAttentionCall& call, Exec& exec) {
           .bias = w.qkv_bias.empty() ? nullptr : w.qkv_bias.data(),
           .rounding = c.rounding,
           .bf16_inputs = c.rounding == Rounding::kBf16,
+          .activations = c.activations,
           .y = p.both},
          exec);
   p.q = p.both.Columns(0, c.query_width()).Split(c.shape.head_dim);
@@ -108,6 +109,7 @@ void GroupedAttention(const GroupedAttentionCall& call, Exec& exec) {
           .bias = call.weights.dense_bias.empty() ? nullptr : call.weights.dense_bias.data(),
           .rounding = c.rounding,
           .bf16_inputs = bf16,
+          .activations = c.activations,
           .y = call.delta},
          exec);
 }

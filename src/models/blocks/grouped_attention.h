@@ -7,6 +7,7 @@
 #include "formats/packed_matrix.h"
 #include "kernels/gqa/gqa.h"
 #include "kernels/gqa/kv_layout.h"
+#include "kernels/linear/activation_quant.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
 #include "models/weight_places.h"
@@ -23,6 +24,7 @@ struct GroupedAttentionConfig {
   float eps;                                  // of these norms
   bool qkv_bias = false, dense_bias = false;  // required in the file
   Rounding rounding;
+  ActivationQuant activations = ActivationQuant::kNone;
 
   int64_t query_width() const { return shape.heads * shape.head_dim; }
   int64_t key_width() const { return shape.kv_heads * shape.head_dim; }

@@ -49,15 +49,20 @@ void LatentAttention(const LatentAttentionCall& call, Exec& exec) {
             .bias = w.first_bias.empty() ? nullptr : w.first_bias.data(),
             .rounding = c.rounding,
             .bf16_inputs = bf16,
+            .activations = c.activations,
             .y = first},
            exec);
     if (c.query_latent > 0) {
       const View<float, 3> normed = query.Split(first_width);
       RmsNorm({normed, w.q_norm.data(), c.latent_eps, c.rounding, normed}, exec);
       View<float, 2> wide = exec.scratch.Matrix<float>(rows, c.query_width());
-      Linear(
-          {.x = query, .weight = &w.query, .rounding = c.rounding, .bf16_inputs = bf16, .y = wide},
-          exec);
+      Linear({.x = query,
+              .weight = &w.query,
+              .rounding = c.rounding,
+              .bf16_inputs = bf16,
+              .activations = c.activations,
+              .y = wide},
+             exec);
       query = wide;
     }
     const View<float, 3> normed = latent.Split(c.shape.latent);
@@ -101,6 +106,7 @@ void LatentAttention(const LatentAttentionCall& call, Exec& exec) {
           .bias = w.dense_bias.empty() ? nullptr : w.dense_bias.data(),
           .rounding = c.rounding,
           .bf16_inputs = bf16,
+          .activations = c.activations,
           .y = call.delta},
          exec);
 }

@@ -5,6 +5,7 @@
 
 #include "formats/packed_matrix.h"
 #include "kernels/mla/mla.h"
+#include "kernels/linear/activation_quant.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
 #include "models/weight_places.h"
@@ -20,6 +21,7 @@ struct LatentAttentionConfig {
   RopeLayout rope_layout;
   bool bias_allowed;  // biases of q_a, kv_a and dense are loaded if the file has them
   Rounding rounding;
+  ActivationQuant activations = ActivationQuant::kNone;
 
   int64_t query_width() const { return shape.heads * (shape.nope + shape.rope); }
   int64_t key_width() const { return shape.latent + shape.rope; }

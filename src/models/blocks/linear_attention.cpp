@@ -91,6 +91,7 @@ void LinearAttention(const LinearAttentionCall& call, Exec& exec) {
             .bias = w.qkvg_bias.empty() ? nullptr : w.qkvg_bias.data(),
             .rounding = c.rounding,
             .bf16_inputs = bf16,
+            .activations = c.activations,
             .y = qkvg},
            exec);
   }
@@ -150,6 +151,7 @@ void LinearAttention(const LinearAttentionCall& call, Exec& exec) {
           .bias = w.dense_bias.empty() ? nullptr : w.dense_bias.data(),
           .rounding = c.rounding,
           .bf16_inputs = bf16,
+          .activations = c.activations,
           .y = call.delta},
          exec);
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
+#include "kernels/linear/activation_quant.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
 #include "models/weight_places.h"
@@ -19,6 +20,7 @@ struct LinearAttentionConfig {
   bool rope;
   bool qkv_bias_required, dense_bias_required, bias_allowed;
   Rounding rounding;
+  ActivationQuant activations = ActivationQuant::kNone;
 
   int64_t width() const { return heads * head_dim; }
   /// v stays a bfloat16 unless it is not rounded or an activation follows.
