@@ -59,6 +59,7 @@ __m128 SumQuarters(V::Reg x) {
 
 }  // namespace
 
-const BlockOps kBlockOpsAvx2 = {Product, PairProduct, Dots, SoftmaxPage, Divide, Widen, Transpose};
+const BlockOps kBlockOpsAvx2 = {Product,     PairProduct, RowProducts, Dots,
+                                SoftmaxPage, Divide,      Widen,       Transpose};
 
 }  // namespace sluice

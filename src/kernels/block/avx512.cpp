@@ -52,7 +52,7 @@ __m128 SumQuarters(V::Reg x) {
 
 }  // namespace
 
-const BlockOps kBlockOpsAvx512 = {Product, PairProduct, Dots,     SoftmaxPage,
-                                  Divide,  Widen,       Transpose};
+const BlockOps kBlockOpsAvx512 = {Product,     PairProduct, RowProducts, Dots,
+                                  SoftmaxPage, Divide,      Widen,       Transpose};
 
 }  // namespace sluice

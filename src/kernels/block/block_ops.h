@@ -29,6 +29,21 @@ struct BlockProduct {
                                 // at the pace at which B is read
 };
 
+/// Products of one row each, of one shape: product i has the bits of BlockProduct with a + i
+/// a_next, b + i b_next and c + i c_next (elements), row_scale + i and contiguous A. Narrow ones
+/// are computed side by side: alone, each would wait for its own sums.
+struct BlockRows {
+  int64_t count, columns, depth;
+  const float* a;
+  int64_t a_next;
+  const void* b;  // [depth, columns] each, floats or bfloat16s
+  bool b_is_bf16;
+  int64_t b_depth, b_next;
+  float* c;
+  int64_t c_next;
+  const float* row_scale;  // [count] or nullptr
+};
+
 /// C[i, j] = sum_d A[i, d] * B[j, d]: both rows contiguous. Lane l of the vector sums the products
 /// d = l, l + width, ... and the lanes are added as a tree, so the bits depend on the two rows
 /// only.
@@ -49,6 +64,7 @@ struct BlockOps {
   /// [(depth + 1) / 2][columns][2], b_depth elements from pair to pair; b_is_bf16 is not looked at.
   /// The second half of the last pair of an odd depth is never used.
   void (*pair_product)(const BlockProduct&);
+  void (*row_products)(const BlockRows&);
   void (*dots)(const BlockDots&);
   /// One page of an online softmax: with x[t] = scale * s[t], or cap * tanh(scale * s[t]) where cap
   /// > 0, and new_top = max(*top, max x), s[t] becomes exp(x[t] - new_top) for t < count <= 64 and

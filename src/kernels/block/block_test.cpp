@@ -100,6 +100,36 @@ TEST(BlockOps, APairProductHasTheBitsOfTheProductAndIgnoresTheHalfBeyondAnOddDep
           }
 }
 
+TEST(BlockOps, RowProductsHaveTheBitsOfTheProductsOneByOne) {
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (int64_t count : {1, 2, 3, 4, 7, 9})
+      for (int64_t columns : {8, 16, 24, 32, 64, 128})
+        for (int64_t depth : {1, 5, 32})
+          for (bool bf16 : {false, true})
+            for (bool scaled : {false, true}) {
+              const int64_t a_next = depth + 2, b_depth = columns + 3, b_next = depth * b_depth + 1,
+                            c_next = columns + 4;
+              const auto a = Normals(count * a_next, 1), b = Normals(count * b_next, 2, true);
+              const auto narrow = Narrow(b);
+              const auto scale = Normals(count, 3);
+              std::vector<float> c =
+                  scaled ? Normals(count * c_next, 4) : std::vector<float>(count * c_next, kNan);
+              std::vector<float> expected = c;
+              for (int64_t i = 0; i < count; ++i)
+                ops->product({1, columns, depth, a.data() + i * a_next, a_next, 1,
+                              bf16 ? static_cast<const void*>(narrow.data() + i * b_next)
+                                   : b.data() + i * b_next,
+                              bf16, b_depth, expected.data() + i * c_next, c_next,
+                              scaled ? scale.data() + i : nullptr});
+              ops->row_products({count, columns, depth, a.data(), a_next,
+                                 bf16 ? static_cast<const void*>(narrow.data()) : b.data(), bf16,
+                                 b_depth, b_next, c.data(), c_next,
+                                 scaled ? scale.data() : nullptr});
+              ASSERT_EQ(0, std::memcmp(c.data(), expected.data(), c.size() * 4))
+                  << name << " " << count << " of " << columns << ", depth " << depth;
+            }
+}
+
 TEST(BlockOps, CausalProductReadsNothingBeyondTheDiagonal) {
   for (const auto& [name, ops] : OpsThatRunHere())
     for (int64_t rows : {1, 6, 9, 64}) {

@@ -74,6 +74,18 @@ class HeadStep {
                 head * kGlaBlock * value_dim_ * DTypeBytes(args.value_dtype)),
         powers_(PowersOfHead(args, head)) {}
 
+  /// The only row of a step up to its weights (kGlaBlock floats), and the factor of q S.
+  void BeginRow(float* weights, float* factor) {
+    const int64_t begin = sequence_.position_begin % kGlaBlock;
+    Append(sequence_.row_begin, begin, 1);
+    Weigh(sequence_.row_begin, begin, 1, weights);
+    *factor = *powers_.scaled(begin + 1);
+  }
+  void EndRow() {
+    if ((sequence_.position_begin + 1) % kGlaBlock == 0)
+      Advance(sequence_.position_begin < kGlaBlock);
+  }
+
   void Run() {
     for (int64_t done = 0; done < sequence_.row_count;) {
       const int64_t position = sequence_.position_begin + done;
@@ -103,15 +115,11 @@ class HeadStep {
     }
   }
 
-  // out = scaled(i + 1) (q S) + weights V for the block's tokens [begin, begin + count).
-  void Read(int64_t row, int64_t begin, int64_t count, bool first_block) {
+  // weights = falling(i) (q K') for the block's tokens [begin, begin + count), kGlaBlock floats a
+  // row.
+  void Weigh(int64_t row, int64_t begin, int64_t count, float* weights) {
     const float* q = &args_.q(row, head_, 0);
-    float* out = &args_.out(row, head_, 0);
-    const int64_t q_row = args_.q.stride(0), out_row = args_.out.stride(0);
-    if (!first_block)
-      ops_.product({count, value_dim_, key_dim_, q, q_row, 1, state_, false, value_dim_, out,
-                    out_row, nullptr});
-    alignas(64) float weights[kGlaBlock * kGlaBlock];
+    const int64_t q_row = args_.q.stride(0);
     for (int64_t r = 0; r < count; r += kScoreGroup) {
       const int64_t rows = std::min(kScoreGroup, count - r);
       ops_.dots({rows, begin + r + rows, key_dim_, q + r * q_row, q_row, keys_, false, key_dim_,
@@ -122,6 +130,18 @@ class HeadStep {
       float* weight = weights + r * kGlaBlock;
       for (int64_t j = 0; j <= begin + r; ++j) weight[j] *= decay[j];
     }
+  }
+
+  // out = scaled(i + 1) (q S) + weights V for the block's tokens [begin, begin + count).
+  void Read(int64_t row, int64_t begin, int64_t count, bool first_block) {
+    const float* q = &args_.q(row, head_, 0);
+    float* out = &args_.out(row, head_, 0);
+    const int64_t q_row = args_.q.stride(0), out_row = args_.out.stride(0);
+    if (!first_block)
+      ops_.product({count, value_dim_, key_dim_, q, q_row, 1, state_, false, value_dim_, out,
+                    out_row, nullptr});
+    alignas(64) float weights[kGlaBlock * kGlaBlock];
+    Weigh(row, begin, count, weights);
     CausalProduct(ops_,
                   {count, value_dim_, begin + 1, weights, kGlaBlock, 1, values_, !wide_values_,
                    value_dim_, out, out_row, first_block ? nullptr : powers_.scaled(begin + 1)});
@@ -157,6 +177,35 @@ class HeadStep {
   const DecayPowers& powers_;
 };
 
+// Heads [begin, end) of a sequence with one row: what HeadStep does, but the products of several
+// heads together.
+void OneRow(const GlaArgs& args, const GlaSequence& s, int64_t begin, int64_t end,
+            const BlockOps& ops) {
+  constexpr int64_t kHeads = 8;
+  const int64_t key_dim = args.q.dim(2), value_dim = args.v.dim(2);
+  const bool first_block = s.position_begin < kGlaBlock;
+  const bool narrow = args.value_dtype == DType::kBf16;
+  for (int64_t h = begin; h < end; h += kHeads) {
+    const int64_t count = std::min(kHeads, end - h);
+    alignas(64) float weights[kHeads * kGlaBlock];
+    float factors[kHeads];
+    for (int64_t i = 0; i < count; ++i)
+      HeadStep(args, s, h + i, ops).BeginRow(weights + i * kGlaBlock, factors + i);
+    float* const out = &args.out(s.row_begin, h, 0);
+    const int64_t out_next = args.out.stride(1);
+    if (!first_block)
+      ops.row_products({count, value_dim, key_dim, &args.q(s.row_begin, h, 0), args.q.stride(1),
+                        s.state + h * key_dim * value_dim, false, value_dim, key_dim * value_dim,
+                        out, out_next, nullptr});
+    ops.row_products(
+        {count, value_dim, s.position_begin % kGlaBlock + 1, weights, kGlaBlock,
+         static_cast<const std::byte*>(s.values) +
+             h * kGlaBlock * value_dim * static_cast<int64_t>(DTypeBytes(args.value_dtype)),
+         narrow, value_dim, kGlaBlock * value_dim, out, out_next, first_block ? nullptr : factors});
+    for (int64_t i = 0; i < count; ++i) HeadStep(args, s, h + i, ops).EndRow();
+  }
+}
+
 // A head's cost in rows: reading its state once is worth about this many.
 constexpr int64_t kStateRows = 8;
 
@@ -168,8 +217,9 @@ void BlockForm(const GlaArgs& args, Exec& exec, const BlockOps& ops) {
   exec.team.Run([&](int lane) {
     ForHeadShares(static_cast<int64_t>(args.sequences.size()), args.q.dim(1), lane,
                   exec.team.lanes(), cost, [&](int64_t s, int64_t begin, int64_t end) {
-                    for (int64_t h = begin; h < end; ++h)
-                      HeadStep(args, args.sequences[s], h, ops).Run();
+                    const GlaSequence& sequence = args.sequences[s];
+                    if (sequence.row_count == 1) return OneRow(args, sequence, begin, end, ops);
+                    for (int64_t h = begin; h < end; ++h) HeadStep(args, sequence, h, ops).Run();
                   });
   });
 }
