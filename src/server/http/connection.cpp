@@ -45,6 +45,10 @@ Connection::Connection(tcp::socket socket, HttpContext& context)
   ++context_.connections_by_address[address_];
 }
 
+Connection::~Connection() {
+  if (exchange_) exchange_->Close(false);  // what watches it may hold it
+}
+
 void Connection::Leave() {
   if (std::exchange(left_, true)) return;
   context_.open_connections.fetch_sub(1);
@@ -197,8 +201,8 @@ Connection::Awaitable Connection::AnswerRefusal() {
 
 asio::awaitable<void> Connection::Answer(HttpRequest request, std::optional<HttpResponse> early) {
   context_.active_requests.fetch_add(1);
-  exchange_ = std::make_shared<ExchangeImpl>(shared_from_this(), context_, std::move(request),
-                                             close_after_);
+  exchange_ =
+      std::make_shared<ExchangeImpl>(weak_from_this(), context_, std::move(request), close_after_);
   const auto exchange = exchange_;
   last_sent_ = stalled_ = false;
   status_ = 0;

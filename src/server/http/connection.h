@@ -35,7 +35,7 @@ struct HttpContext {
 class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<ExchangeImpl> {
  public:
   /// `close`: the connection ends after this answer.
-  ExchangeImpl(std::shared_ptr<Connection> connection, HttpContext& context, HttpRequest request,
+  ExchangeImpl(std::weak_ptr<Connection> connection, HttpContext& context, HttpRequest request,
                bool close);
 
   const HttpRequest& request() const override { return request_; }
@@ -59,7 +59,7 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
   void Close(bool disconnected);
   void Drained();
 
-  const std::shared_ptr<Connection> connection_;
+  const std::weak_ptr<Connection> connection_;  // which owns the exchange while it is open
   HttpContext& context_;
   HttpRequest request_;
   const bool close_;
@@ -81,6 +81,8 @@ class ExchangeImpl final : public Exchange, public std::enable_shared_from_this<
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(boost::asio::ip::tcp::socket socket, HttpContext& context);
+  /// On the I/O thread, or with the server, whose stop leaves exchanges open.
+  ~Connection();
   void Start();
 
  private:
@@ -100,8 +102,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::awaitable<void> Answer(HttpRequest request, std::optional<HttpResponse> early);
   boost::asio::awaitable<void> Linger();
 
-  /// Takes the connection out of the books. Not in the destructor: whoever holds the exchange last
-  /// may destroy the connection on a thread of its own.
+  /// Takes the connection out of the books. Not in the destructor: a handler that ran last may hold
+  /// the connection a little longer.
   void Leave();
   void LogNotHttp(const char* what);
   void SetDeadline(double seconds);

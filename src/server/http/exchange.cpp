@@ -32,7 +32,7 @@ std::string HttpDate() {
                      parts.tm_sec);
 }
 
-ExchangeImpl::ExchangeImpl(std::shared_ptr<Connection> connection, HttpContext& context,
+ExchangeImpl::ExchangeImpl(std::weak_ptr<Connection> connection, HttpContext& context,
                            HttpRequest request, bool close)
     : connection_(std::move(connection)),
       context_(context),
@@ -113,7 +113,8 @@ void ExchangeImpl::Deliver() {
     now = std::exchange(outgoing_, Outgoing());
     posted_ = false;
   }
-  connection_->Send(*this, std::move(now.bytes), now.last, now.status, now.close);
+  if (const auto connection = connection_.lock())
+    connection->Send(*this, std::move(now.bytes), now.last, now.status, now.close);
 }
 
 void ExchangeImpl::Watch(std::function<void()> on_disconnect, std::function<void()> on_drain) {

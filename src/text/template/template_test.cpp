@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
-#include <chrono>
+#include <ctime>
 #include <functional>
 
 namespace sluice {
@@ -245,10 +245,9 @@ TEST(TemplateBudgets, EndEveryKindOfExcessWithItsLine) {
        "nest deeper than 64"},
   };
   for (const auto& [source, says] : kExcesses) {
-    const auto began = std::chrono::steady_clock::now();
+    const std::clock_t began = std::clock();  // of this process: neighbours do not count
     EXPECT_THAT(Render(source), HasSubstr(says)) << source.substr(0, 200);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-    EXPECT_LT(took.count(), 5) << source.substr(0, 200);
+    EXPECT_LT(std::clock() - began, 20 * CLOCKS_PER_SEC) << source.substr(0, 200);
   }
 }
 
