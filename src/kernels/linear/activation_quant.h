@@ -15,7 +15,7 @@ namespace sluice {
 enum class ActivationQuant : uint8_t { kNone, kInt8 };
 
 /// By name: "none", "int8", or "auto": int8, which every instruction set multiplies faster than
-/// floats (linear/README.md, "Quantised rows"). Errors: kInvalidArgument.
+/// floats (integer/README.md). Errors: kInvalidArgument.
 Result<ActivationQuant> ParseActivationQuant(std::string_view name);
 
 /// Longer rows are never quantised: their sums might not fit 32 bits.
