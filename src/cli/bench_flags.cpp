@@ -22,6 +22,10 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
                   "Of the weights: bf16, fp8 (a scale an output), fp8_block, int8, int4 (groups of "
                   "128), int4_64, int4_32, and int4's with _zp (zero points)")
       ->capture_default_str();
+  parser
+      .add_option("--activations", o.activations,
+                  "How products read rows: none (as they are), int8 (quantised row by row)")
+      ->capture_default_str();
   parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
       ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))
       ->capture_default_str();
@@ -33,6 +37,11 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
       ->check(NotNegative)
       ->capture_default_str();
   parser.add_flag("--json", o.json, "JSON instead of a table");
+  parser.add_flag(
+      "--tune", o.tune,
+      "Measure other block sizes against the present ones instead, and print those that "
+      "win by more than noise as lines of block_sizes_table.inc");
+  parser.add_option("--tune-file", o.tune_path, "Add these lines to a file")->needs("--tune");
 }
 
 constexpr const char* kCeilings =
@@ -107,10 +116,6 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   AddLayerFlags(linear, parts.linear);
   linear.add_option("--shapes", parts.linear.shapes, "OUTPUTSxINPUTS, one or several")
       ->delimiter(',');
-  linear
-      .add_option("--activations", parts.linear.activations,
-                  "How rows are read: none (as they are), int8 (quantised row by row)")
-      ->capture_default_str();
   linear.footer(std::string(kCeilings) +
                 "Example:\n  sluice bench linear --shapes 4096x4096,8192x1024 --tokens 1,16,512");
   for (CLI::App* part : bench.get_subcommands({})) part->allow_extras();

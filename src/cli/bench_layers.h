@@ -18,6 +18,9 @@ struct BenchLayerOptions {
   int runs = 9;
   uint64_t seed = 1;
   bool json = false;
+  bool tune = false;  // look for better block sizes instead of measuring
+  std::string
+      tune_path;  // file that lines for the table are added to; empty: they are only printed
 };
 
 struct BenchMoeOptions : BenchLayerOptions {
@@ -25,8 +28,8 @@ struct BenchMoeOptions : BenchLayerOptions {
   std::vector<std::string> backends = {"auto"};  // measured one after another
   std::string routing = "uniform";
   std::vector<std::string> ablate;  // parts of the back ends that are switched off
-  std::string trace_path;  // a Chrome trace of the lanes' stages; empty: none
-  std::string plot_path;   // the breakdown as SVG; empty: none
+  std::string trace_path;           // a Chrome trace of the lanes' stages; empty: none
+  std::string plot_path;            // the breakdown as SVG; empty: none
 };
 
 struct BenchLinearOptions : BenchLayerOptions {

@@ -74,11 +74,17 @@ Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
                 .y = {y.data(), {tokens, shape.outputs}}},
                exec);
     };
-    LayerFigures f =
-        bench.Measure(shape.name, tokens,
-                      {.prepare = [] {},
-                       .run = run,
-                       .work = [&] { return LinearWork(shape, tokens, weights.front().bytes()); }});
+    const LayerBench::Steps steps{
+        .prepare = [] {},
+        .run = run,
+        .work = [&] { return LinearWork(shape, tokens, weights.front().bytes()); }};
+    if (options.tune) {
+      bench.Tune(
+          fmt::format("{} {}x{}, {} tokens", shape.name, shape.outputs, shape.inputs, tokens),
+          tokens, shape.inputs, shape.inputs, steps);
+      continue;
+    }
+    LayerFigures f = bench.Measure(shape.name, tokens, steps);
     for (double& seconds : f.runs.seconds) seconds /= repeats;
     f.error = Error(x, y, weights.front(), activations, tokens);
     figures.push_back(std::move(f));
@@ -103,6 +109,7 @@ Status Run(const BenchLinearOptions& options) {
   std::vector<LayerFigures> figures;
   for (const LinearShape& shape : shapes)
     RETURN_IF_ERROR(MeasureShape(options, shape, layout, activations, *bench, figures));
+  if (options.tune) return bench->WriteTuned();
   std::string sizes;
   for (const LinearShape& shape : shapes)
     sizes += fmt::format("{}{}: {}x{}", sizes.empty() ? "" : ", ", shape.name, shape.outputs,

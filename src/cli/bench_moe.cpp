@@ -58,11 +58,13 @@ Result<std::vector<Contender>> ReadContenders(const BenchMoeOptions& options, bo
 // One number of tokens: rows, routing and results, and a call on them.
 class Case {
  public:
-  Case(const MoeShape& shape, const Layer& layer, int64_t tokens, Routing routing, uint64_t seed)
+  Case(const MoeShape& shape, const Layer& layer, int64_t tokens, Routing routing,
+       ActivationQuant activations, uint64_t seed)
       : shape_(shape),
         layer_(layer),
         tokens_(tokens),
         routing_(routing),
+        activations_(activations),
         random_(seed),
         x_(RandomRows(random_, tokens * shape.hidden)),
         y_(x_.size()),
@@ -117,6 +119,7 @@ class Case {
             .shared = layer_.SharedOrNone(),
             .rounding = Rounding::kBf16,
             .bf16_inputs = true,
+            .activations = activations_,
             .y = y};
   }
 
@@ -124,6 +127,7 @@ class Case {
   const Layer& layer_;
   int64_t tokens_;
   Routing routing_;
+  ActivationQuant activations_;
   SplitMix64 random_;
   std::vector<float> x_, y_, weights_;
   std::vector<int32_t> ids_;
@@ -153,8 +157,9 @@ Status Run(const BenchMoeOptions& options) {
   TRY(const MoeShape shape, ShareOf(whole, options.ep_share));
   TRY(const std::vector<Contender> contenders, ReadContenders(options, shape.shared > 0));
   TRY(const WeightLayout layout, ParseFormat(options.format));
+  TRY(const ActivationQuant activations, ParseActivations(options.activations));
   TRY(const Routing routing, ParseRouting(options.routing));
-  TRY(const auto bench, LayerBench::Make(options, layout, ActivationQuant::kNone));
+  TRY(const auto bench, LayerBench::Make(options, layout, activations));
   const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
   uint64_t scratch_bytes = 0;
   for (const Contender& c : contenders)
@@ -183,17 +188,26 @@ Status Run(const BenchMoeOptions& options) {
   trace::NameThread("lane 0");
   std::vector<LayerFigures> figures;
   for (const int64_t tokens : options.tokens) {
-    Case c(shape, layer, tokens, routing, options.seed + static_cast<uint64_t>(tokens));
+    Case c(shape, layer, tokens, routing, activations,
+           options.seed + static_cast<uint64_t>(tokens));
     for (const Contender& contender : contenders) {
       const LayerBench::Steps steps{.prepare = [&] { c.Draw(); },
                                     .run = [&] { c.Run(contender, exec); },
                                     .work = [&] { return c.Work(); }};
+      if (options.tune) {
+        bench->Tune(fmt::format("{} {}, {} tokens", shape.name, contender.name, tokens),
+                    tokens * shape.top_k / shape.experts,
+                    std::min(shape.hidden, shape.intermediate),
+                    std::max(shape.hidden, shape.intermediate), steps);
+        continue;
+      }
       figures.push_back(bench->Measure(contender.name, tokens, steps));
       if (traced) bench->Trace(steps, figures.back());
       c.Run(contender, exec);  // once more: the routing has been drawn anew
       figures.back().error = c.Error(exec);
     }
   }
+  if (options.tune) return bench->WriteTuned();
   bench->Report({{"geometry", shape.name},
                  {"ep-share", options.ep_share},
                  {"hidden", std::to_string(shape.hidden)},
@@ -202,6 +216,7 @@ Status Run(const BenchMoeOptions& options) {
                  {"top-k", std::to_string(shape.top_k)},
                  {"shared", std::to_string(shape.shared)},
                  {"format", options.format},
+                 {"activations", options.activations},
                  {"routing", options.routing}},
                 figures);
   return WriteTraces(options, shape, figures);

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 
 #include "base/machine.h"
 #include "base/trace.h"
 #include "base/units.h"
 #include "bench/unpack.h"
+#include "cli/block_tuner.h"
 #include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/linear/panel_product.h"
 #include "server/json/json_writer.h"
@@ -152,12 +154,49 @@ Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& op
   TRY(const Machine machine, LimitedMachine(options.cpu_isa));
   TRY(const bench::PeakLoop* const peak, PeakOf(options, machine, layout, activations));
   const int threads = options.threads > 0 ? options.threads : UsableCores();
-  return std::unique_ptr<LayerBench>(new LayerBench(options, machine, *peak, threads));
+  return std::unique_ptr<LayerBench>(new LayerBench(
+      options, machine, *peak, layout, activations != ActivationQuant::kNone, threads));
 }
 
 LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine,
-                       const bench::PeakLoop& peak, int threads)
-    : options_(options), machine_(machine), team_(threads, true), peak_(peak) {}
+                       const bench::PeakLoop& peak, WeightLayout layout, bool quantised,
+                       int threads)
+    : options_(options),
+      machine_(machine),
+      team_(threads, true),
+      peak_(peak),
+      layout_(layout),
+      quantised_(quantised) {}
+
+void LayerBench::Tune(const std::string& label, int64_t rows, int64_t inputs_min,
+                      int64_t inputs_max, const Steps& steps) {
+  constexpr int64_t kRowsMin = 16;  // AMX takes as many as a tile of one row block
+  if (rows < kRowsMin || quantised_) {
+    fmt::print("{}: {} rows a product{}: nothing to tune\n", label, rows,
+               quantised_ ? ", quantised" : "");
+    return;
+  }
+  tuned_ += TuneBlockSizes({.label = label,
+                            .kernel = SelectPanelKernel(machine_, true).name,
+                            .format = layout_.format,
+                            .lanes = team_.lanes(),
+                            .rows = rows,
+                            .inputs_min = inputs_min,
+                            .inputs_max = inputs_max,
+                            .prepare = steps.prepare,
+                            .run = steps.run});
+}
+
+Status LayerBench::WriteTuned() const {
+  if (options_.tune_path.empty()) return {};
+  std::ofstream file(options_.tune_path, std::ios::app);
+  file << tuned_;
+  file.close();
+  if (!file)
+    return ParamError(Code::kInvalidArgument, "tune-file", "--tune-file: {} cannot be written",
+                      Quoted(options_.tune_path));
+  return {};
+}
 
 Status LayerBench::CheckMemory(uint64_t bytes, const char* advice) const {
   constexpr uint64_t kSpare = uint64_t{1} << 30;

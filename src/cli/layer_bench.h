@@ -54,13 +54,20 @@ class LayerBench {
   /// recorded, the one of median time. The work inside its products: at the ceilings of the
   /// measured runs.
   void Trace(const Steps& steps, LayerFigures& figures);
+  /// Looks for better block sizes for products of some `rows` rows and `inputs_min` to `inputs_max`
+  /// inputs, which `steps` are made of, and keeps their line. Nothing is done where rows are few,
+  /// or quantised: these are not blocked by the table.
+  void Tune(const std::string& label, int64_t rows, int64_t inputs_min, int64_t inputs_max,
+            const Steps& steps);
+  /// Adds the lines kept to the file that was asked for. Errors: it cannot be written.
+  Status WriteTuned() const;
   /// Prints everything measured: a table, or JSON with `settings` as its first members.
   using Settings = std::vector<std::pair<std::string, std::string>>;
   void Report(const Settings& settings, const std::vector<LayerFigures>& figures) const;
 
  private:
   LayerBench(const BenchLayerOptions& options, Machine machine, const bench::PeakLoop& peak,
-             int threads);
+             WeightLayout layout, bool quantised, int threads);
 
   const BenchLayerOptions& options_;
   Machine machine_;
@@ -68,6 +75,9 @@ class LayerBench {
   Team team_;
   const bench::PeakLoop& peak_;
   bench::ReadBandwidth memory_;
+  WeightLayout layout_;
+  bool quantised_;                     // rows are
+  std::string tuned_;                  // lines for the table
   std::optional<double> unpack_rate_;  // stored bytes per second; 0: nothing to unpack
   std::deque<std::string> labels_;     // of traced calls, which trace events point to
 };

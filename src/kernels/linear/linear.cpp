@@ -46,6 +46,7 @@ void LinearWith(const PanelKernel& kernel, const IntegerKernel* integers, const 
                      .bias = args.bias,
                      .rounding = args.rounding,
                      .integers = integers,
+                     .lanes = exec.team.lanes(),
                      .y = args.y.data(),
                      .y_stride = args.y.stride(0)};
   const int lanes = exec.team.lanes();

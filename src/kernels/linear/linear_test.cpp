@@ -408,6 +408,60 @@ TEST(Linear, BitsDoNotDependOnTheNumberOfLanes) {
     }
 }
 
+TEST(Linear, BitsDoNotDependOnBlockSizes) {
+  TestExec test;
+  SplitMix64 random(7);
+  for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block})
+    for (const auto& variant : VariantsHere()) {
+      const Case c(random.Next(), 61, 150, 777, layout);
+      const auto expected = c.Run(variant, 0, c.rows, test.exec);
+      for (int i = 0; i < 6; ++i) {
+        const BlockSizes sizes{.rows = static_cast<int32_t>(1 + random.Below(70)),
+                               .inputs = static_cast<int32_t>(random.Below(3) * 600),
+                               .panels = static_cast<int32_t>(random.Below(5)),
+                               .direct_blocks = static_cast<int32_t>(random.Below(6)) - 1,
+                               .prefetch = random.Below(2) == 0};
+        const ForcedBlockSizes forced(sizes);
+        EXPECT_EQ(std::memcmp(c.Run(variant, 0, c.rows, test.exec).data(), expected.data(),
+                              expected.size() * sizeof(float)),
+                  0)
+            << variant.name << " " << Name(layout) << " rows " << sizes.rows << " inputs "
+            << sizes.inputs << " panels " << sizes.panels << " direct " << sizes.direct_blocks;
+      }
+    }
+}
+
+TEST(BlockSizes, AreTheFirstLinesThatHold) {
+  constexpr BlockSizesEntry kTable[] = {
+      {"a", WeightFormat::kBf16, 2, 16, 64, 0, 1024, {.rows = 1}},
+      {"a", WeightFormat::kBf16, 1, 16, 128, 0, 4096, {.rows = 2}},
+      {"b", WeightFormat::kFp8E4M3, 1, 16, 128, 0, 4096, {.rows = 3}},
+  };
+  const auto rows = [&](const char* kernel, WeightFormat format, int lanes, int64_t count,
+                        int64_t inputs) {
+    const BlockSizes* sizes = FindBlockSizes(kTable, kernel, format, lanes, count, inputs);
+    return sizes ? sizes->rows : 0;
+  };
+  EXPECT_EQ(rows("a", WeightFormat::kBf16, 4, 16, 1023), 1);
+  EXPECT_EQ(rows("a", WeightFormat::kBf16, 1, 16, 1023), 2);
+  EXPECT_EQ(rows("a", WeightFormat::kBf16, 4, 64, 1023), 2);
+  EXPECT_EQ(rows("a", WeightFormat::kBf16, 4, 128, 1023), 0);
+  EXPECT_EQ(rows("a", WeightFormat::kFp8E4M3, 4, 16, 1023), 0);
+  EXPECT_EQ(rows("b", WeightFormat::kFp8E4M3, 4, 16, 4095), 3);
+  EXPECT_EQ(rows("b", WeightFormat::kFp8E4M3, 4, 16, 4096), 0);
+}
+
+TEST(BlockSizes, OfTheTableAreThoseOfKernelsThatExist) {
+  for (const BlockSizesEntry& entry : MeasuredBlockSizes()) {
+    EXPECT_TRUE(std::ranges::any_of(PanelKernels(), [&](const PanelKernel& kernel) {
+      return kernel.name == entry.kernel;
+    })) << entry.kernel;
+    EXPECT_LT(entry.rows_min, entry.rows_max);
+    EXPECT_LT(entry.inputs_min, entry.inputs_max);
+    EXPECT_NE(entry.sizes, BlockSizes());
+  }
+}
+
 TEST(Linear, KeepsNotANumberInItsRowAndNothingBeyondTheInputs) {
   TestExec test;
   Case c(13, 9, 50, 33);

@@ -15,13 +15,29 @@ constexpr PanelKernel kPanelKernels[] = {
 };
 // clang-format on
 
+namespace {
+
+const BlockSizes* SizesFor(const PanelKernel& kernel, const PanelProduct& product) {
+  if (const BlockSizes* sizes = ForcedBlockSizes::Now()) return sizes;
+  return FindBlockSizes(MeasuredBlockSizes(), kernel.name, product.weight->format(), product.lanes,
+                        product.rows, product.weight->inputs());
+}
+
+}  // namespace
+
 void PanelKernel::Run(const PanelProduct& product) const {
   const auto format = static_cast<int>(product.weight->format());
   if (product.integers && product.integers->by_format[format] &&
-      product.weight->inputs() <= kQuantizedInputsMax)
+      product.weight->inputs() <= kQuantizedInputsMax) {
     product.integers->by_format[format](product);
-  else
+  } else if (const BlockSizes* sizes = SizesFor(*this, product)) {
+    PanelProduct sized = product;
+    sized.sizes = *sizes;
+    sized.prefetch = product.prefetch && sizes->prefetch;
+    by_format[format](sized);
+  } else {
     by_format[format](product);
+  }
 }
 
 std::span<const PanelKernel> PanelKernels() { return kPanelKernels; }

@@ -8,6 +8,7 @@
 #include "base/trace.h"
 #include "formats/packed_matrix.h"
 #include "kernels/linear/activation.h"
+#include "kernels/linear/block_sizes.h"
 #include "tensor/exec.h"
 
 namespace sluice {
@@ -36,7 +37,9 @@ struct PanelProduct {
   Rounding rounding = Rounding::kNone;
   // Quantises the rows where the weights are integers; none: takes them as they are.
   const IntegerKernel* integers = nullptr;
-  bool prefetch = true;  // fetch a panel's weights while the one before it is multiplied
+  int lanes = 1;          // that share the product, or the layer it belongs to
+  BlockSizes sizes = {};  // of formula, unless PanelKernel::Run finds better ones
+  bool prefetch = true;   // fetch a panel's weights while the one before it is multiplied
   // Inputs [input_begin, input_end) alone (-1: to the last one); input_begin is a multiple of
   // kScaleInputsMax. What does not end the row leaves its unfinished sums in `partial`, and what
   // does not begin it goes on from there: a sum stays one chain, so its bits are those of one call.
@@ -57,7 +60,8 @@ struct PanelKernel {
   bool bf16_inputs;                                        // multiplies bfloat16 inputs only
   void (*by_format[kWeightFormats])(const PanelProduct&);  // in the order of WeightFormat
 
-  /// By this kernel, or by product.integers where that one takes the weights.
+  /// By this kernel, with the block sizes that were measured for it, or by product.integers where
+  /// that one takes the weights.
   void Run(const PanelProduct& product) const;
 };
 

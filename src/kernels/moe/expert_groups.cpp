@@ -86,6 +86,7 @@ void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
                             .activation = args.activation,
                             .rounding = args.rounding,
                             .integers = args.integers,
+                            .lanes = lanes,
                             .prefetch = args.prefetch,
                             .y = args.intermediate + group.row_begin * args.intermediate_stride,
                             .y_stride = args.intermediate_stride});
@@ -109,6 +110,7 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
                           .panel_end = end,
                           .rounding = args.rounding,
                           .integers = args.integers,
+                          .lanes = team.lanes(),
                           .prefetch = args.prefetch,
                           .y = args.out.row(group.row_begin),
                           .y_stride = args.out.stride(0)});

@@ -31,6 +31,7 @@ struct Layer {
   const MoeArgs& args;
   const MoeAblation& ablation;
   const PanelKernel& kernel;
+  int lanes;
   ExpertRows rows;
   const int32_t* block_tokens;  // token of every row, within its block of kBlockTokens
   ExpertGroupsArgs gate_up;
@@ -98,6 +99,7 @@ void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t
            .epilogue = PanelEpilogue::kAccumulate,
            .rounding = layer.args.rounding,
            .integers = layer.gate_up.integers,
+           .lanes = layer.lanes,
            .prefetch = layer.ablation.prefetch,
            .input_begin = input_begin,
            .input_end = input_end,
@@ -141,6 +143,7 @@ void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t e
                       .panel_end = columns.panel_begin + columns.panels,
                       .rounding = args.rounding,
                       .integers = layer.gate_up.integers,
+                      .lanes = layer.lanes,
                       .prefetch = layer.ablation.prefetch,
                       .y = args.y.row(begin),
                       .y_stride = args.y.stride(0)});
@@ -188,6 +191,7 @@ void WaitForAll(const Layer& layer, Team& team, int lane) {
   const PackedMatrix& down = first->weights->down();
   FetchAhead fetch(down.panel<std::byte>(panels.begin),
                    (panels.end - panels.begin) * down.panel_bytes());
+  const trace::Stage waiting("waiting");
   team.Barrier([&] { return fetch.Next(); });
 }
 
@@ -257,6 +261,7 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       .args = args,
       .ablation = ablation,
       .kernel = kernel,
+      .lanes = exec.team.lanes(),
       .rows = rows,
       .block_tokens = WithinBlocks(rows, routed, tokens, exec.scratch),
       .gate_up = {.groups = MakeExpertGroups(args, rows, shared, exec.scratch),
