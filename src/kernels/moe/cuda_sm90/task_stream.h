@@ -6,13 +6,7 @@
 // somebody can always go on (task_stream_test.cpp runs it with random delays).
 #pragma once
 
-#include <cstdint>
-
-#ifdef __CUDACC__
-#define SLUICE_HOST_DEVICE __host__ __device__
-#else
-#define SLUICE_HOST_DEVICE
-#endif
+#include "kernels/moe/cuda_sm90/element.h"
 
 namespace sluice::moe_sm90 {
 
@@ -142,8 +136,10 @@ struct Task {
 /// tasks of later units have been handed out, or where the next unit needs its place in the ring.
 class TaskWalker {
  public:
+  TaskWalker() = default;
+  /// `work` must outlive it.
   SLUICE_HOST_DEVICE explicit TaskWalker(const Work& work)
-      : work_(work), ahead_(work), behind_(work), recycled_(work) {
+      : work_(&work), ahead_(work), behind_(work), recycled_(work) {
     behind_end_ = behind_.done() ? 0 : GateUpTasks(behind_.unit());
   }
 
@@ -160,9 +156,9 @@ class TaskWalker {
     task.row = unit_.row + block * kBlockRows;
     task.rows = left < kBlockRows ? left : kBlockRows;
     task.block = unit_.block + block;
-    task.ring_row = unit_.idx % work_.ring_units * kUnitRows + block * kBlockRows;
+    task.ring_row = unit_.idx % work_->ring_units * kUnitRows + block * kBlockRows;
     task.unit = unit_.idx;
-    task.recycled = product_ == Product::kGateUp ? unit_.idx - work_.ring_units : -1;
+    task.recycled = product_ == Product::kGateUp ? unit_.idx - work_->ring_units : -1;
     if (task.recycled < 0) task.recycled = -1;
     task.recycled_done = recycled_done_;
     task.narrow = unit_.narrow;
@@ -171,22 +167,22 @@ class TaskWalker {
 
  private:
   SLUICE_HOST_DEVICE int GateUpTasks(const Unit& unit) const {
-    return unit.blocks() * GateUpTiles(work_, unit);
+    return unit.blocks() * GateUpTiles(*work_, unit);
   }
   SLUICE_HOST_DEVICE int DownTasks(const Unit& unit) const {
-    return unit.blocks() * DownTiles(work_, unit);
+    return unit.blocks() * DownTiles(*work_, unit);
   }
   SLUICE_HOST_DEVICE bool NextSegment() {
     begin_ += count_;
     count_ = 0;
     const int issued_units = ahead_.unit().idx;
     if (!behind_.done() && behind_.unit().idx < issued_units &&
-        (ahead_.done() || issued_ - behind_end_ >= work_.lag_tasks ||
-         issued_units - behind_.unit().idx >= work_.ring_units)) {
+        (ahead_.done() || issued_ - behind_end_ >= work_->lag_tasks ||
+         issued_units - behind_.unit().idx >= work_->ring_units)) {
       product_ = Product::kDown;
       unit_ = behind_.unit();
       count_ = DownTasks(unit_);
-      behind_.Next(work_);
+      behind_.Next(*work_);
       if (!behind_.done()) behind_end_ += GateUpTasks(behind_.unit());
       return true;
     }
@@ -195,15 +191,15 @@ class TaskWalker {
     unit_ = ahead_.unit();
     count_ = GateUpTasks(unit_);
     issued_ += count_;
-    if (unit_.idx >= work_.ring_units) {
+    if (unit_.idx >= work_->ring_units) {
       recycled_done_ = DownTasks(recycled_.unit());
-      recycled_.Next(work_);
+      recycled_.Next(*work_);
     }
-    ahead_.Next(work_);
+    ahead_.Next(*work_);
     return true;
   }
 
-  Work work_;
+  const Work* work_ = nullptr;
   UnitWalker ahead_, behind_, recycled_;
   Unit unit_ = {};
   Product product_ = Product::kGateUp;
@@ -230,7 +226,8 @@ struct RowItem {
 /// Row items: all sends; quantisation of the intermediate, unit by unit; then the tokens' sums.
 class RowWalker {
  public:
-  SLUICE_HOST_DEVICE explicit RowWalker(const Work& work) : work_(work), walker_(work) {
+  /// `work` must outlive it.
+  SLUICE_HOST_DEVICE explicit RowWalker(const Work& work) : work_(&work), walker_(work) {
     count_ = CeilDiv(work.pairs, kSendRows);
   }
   /// As TaskWalker::Seek.
@@ -241,16 +238,16 @@ class RowWalker {
     item.kind = kind_;
     if (kind_ == RowKind::kSend) {
       item.begin = at * kSendRows;
-      item.count = Least(kSendRows, work_.pairs - item.begin);
+      item.count = Least(kSendRows, work_->pairs - item.begin);
     } else if (kind_ == RowKind::kQuantize) {
       item.begin = at * kQuantizeRows;
       item.count = Least(kQuantizeRows, unit_.rows - item.begin);
-      item.ring_row = unit_.idx % work_.ring_units * kUnitRows + item.begin;
+      item.ring_row = unit_.idx % work_->ring_units * kUnitRows + item.begin;
       item.row = unit_.row + item.begin;
       item.block = unit_.block + item.begin / kBlockRows;
       item.expert = unit_.expert;
     } else {
-      const int columns = CeilDiv(work_.hidden, kCombineColumns);
+      const int columns = CeilDiv(work_->hidden, kCombineColumns);
       item.begin = at / columns;
       item.count = 1;
       item.column = (at - item.begin * columns) * kCombineColumns;
@@ -263,19 +260,19 @@ class RowWalker {
   SLUICE_HOST_DEVICE bool NextSegment() {
     if (kind_ == RowKind::kCombine) return false;
     begin_ += count_;
-    if (work_.quantized && !walker_.done()) {
+    if (work_->quantized && !walker_.done()) {
       kind_ = RowKind::kQuantize;
       unit_ = walker_.unit();
       count_ = CeilDiv(unit_.rows, kQuantizeRows);
-      walker_.Next(work_);
+      walker_.Next(*work_);
     } else {
       kind_ = RowKind::kCombine;
-      count_ = work_.tokens * CeilDiv(work_.hidden, kCombineColumns);
+      count_ = work_->tokens * CeilDiv(work_->hidden, kCombineColumns);
     }
     return true;
   }
 
-  Work work_;
+  const Work* work_;
   UnitWalker walker_;
   Unit unit_ = {};
   RowKind kind_ = RowKind::kSend;
