@@ -32,7 +32,7 @@ bench: setup
 	@scripts/bench.sh $(JOBS)
 
 fmt:
-	git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format -i
+	git ls-files '*.h' '*.cpp' '*.inc' '*.cu' '*.cuh' | xargs clang-format -i
 
 lint:
 	@scripts/lint.sh $(JOBS)

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${1:-$(nproc)}
 
-git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format --dry-run -Werror
+git ls-files '*.h' '*.cpp' '*.inc' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
 
 if [[ ${LINT_ALL:-0} = 1 ]]; then
   mapfile -t files < <(git ls-files 'src/*.cpp')
