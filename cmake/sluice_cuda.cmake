@@ -1,0 +1,36 @@
+# CUDA is found, not required: without a toolkit of version 13 a build with SLUICE_CUDA=ON says so and
+# goes on without the GPU's kernels. SLUICE_CUDA_FOUND: whether there are any.
+set(SLUICE_CUDA_FOUND OFF)
+if(SLUICE_CUDA)
+  include(CheckLanguage)
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    # CMake 3.25 does not know that this compiler has it.
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    find_package(CUDAToolkit 13)
+  endif()
+  if(CMAKE_CUDA_COMPILER AND CUDAToolkit_FOUND)
+    set(SLUICE_CUDA_FOUND ON)
+  endif()
+  if(NOT SLUICE_CUDA_FOUND)
+    message(STATUS "SLUICE_CUDA: no CUDA toolkit of version 13 found, building without it")
+  endif()
+endif()
+
+# sluice_cuda_library(name SOURCES ...): device code, for Hopper. Its own flags: those of sluice::options
+# are for the host's compiler.
+function(sluice_cuda_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES" ${ARGN})
+  add_library(sluice_${name} STATIC ${ARG_SOURCES})
+  add_library(sluice::${name} ALIAS sluice_${name})
+  target_include_directories(sluice_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  set_target_properties(sluice_${name} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+  target_compile_options(sluice_${name} PRIVATE -lineinfo)
+  if(SLUICE_WERROR)
+    target_compile_options(sluice_${name} PRIVATE --Werror all-warnings)
+  endif()
+  target_link_libraries(sluice_${name} PUBLIC CUDA::cudart_static)
+endfunction()
