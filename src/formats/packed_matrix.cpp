@@ -1,16 +1,12 @@
 #include "formats/packed_matrix.h"
 
-#include <algorithm>
-#include <vector>
+#include <fmt/format.h>
 
 #include "formats/bf16/pack.h"
 #include "formats/fp8/e4m3.h"
 #include "formats/fp8/pack.h"
-#include "formats/fp8/quantize.h"
 #include "formats/int4/pack.h"
-#include "formats/int4/quantize.h"
 #include "formats/int8/pack.h"
-#include "formats/int8/quantize.h"
 #include "formats/panel_pieces.h"
 
 namespace sluice {
@@ -19,6 +15,7 @@ namespace {
 // What the owner of the memory must know of a format.
 struct FormatRow {
   WeightFormat format;
+  const char* name;
   int64_t element_bits;
   int64_t scale_bytes;  // 0: no scales
   bool grouped;         // scales may be of fewer inputs than the whole row
@@ -44,11 +41,11 @@ float Int4At(const std::byte* panels, int64_t panel_bytes, int64_t output, int64
 
 // clang-format off
 constexpr FormatRow kFormats[kWeightFormats] = {
-    // format                  bits  scale bytes  grouped  at
-    {WeightFormat::kBf16,      16,   0,           false,   Bf16At},
-    {WeightFormat::kFp8E4M3,   8,    4,           true,    Fp8At},
-    {WeightFormat::kInt8,      8,    4,           false,   Int8At},
-    {WeightFormat::kInt4,      4,    2,           true,    Int4At},
+    // format                  name    bits  scale bytes  grouped  at
+    {WeightFormat::kBf16,      "bf16", 16,   0,           false,   Bf16At},
+    {WeightFormat::kFp8E4M3,   "fp8",  8,    4,           true,    Fp8At},
+    {WeightFormat::kInt8,      "int8", 8,    4,           false,   Int8At},
+    {WeightFormat::kInt4,      "int4", 4,    2,           true,    Int4At},
 };
 // clang-format on
 
@@ -92,6 +89,13 @@ bool IsValid(WeightLayout layout) {
 
 }  // namespace
 
+std::string LayoutName(WeightLayout layout) {
+  const FormatRow& row = RowOf(layout.format);
+  if (layout.scale_inputs == 0) return row.name;
+  return fmt::format("{}, groups of {}{}", row.name, layout.scale_inputs,
+                     layout.zero_points ? " with zero points" : "");
+}
+
 uint64_t PackedMatrix::Bytes(WeightLayout layout, int64_t outputs, int64_t inputs) {
   return PartsOf(layout, outputs, inputs).bytes;
 }
@@ -126,34 +130,17 @@ template <class T>
 void PackedMatrix::PackRows(int64_t output_begin, View<const T, 2> rows) {
   CHECK_EQ(rows.dim(1), inputs_);
   CHECK(output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
-  if (format() == WeightFormat::kBf16) {
-    PackBf16(reinterpret_cast<Bf16*>(data_), panel_elements(), output_begin, rows);
-    return;
-  }
-  std::vector<float> floats(static_cast<size_t>(inputs_));
-  const View<const float, 2> row(floats.data(), {1, inputs_});
-  for (int64_t r = 0; r < rows.dim(0); ++r) {
-    for (int64_t i = 0; i < inputs_; ++i) {
-      if constexpr (std::is_same_v<T, float>)
-        floats[static_cast<size_t>(i)] = rows(r, i);
-      else
-        floats[static_cast<size_t>(i)] = ToFloat(rows(r, i));
-    }
-    if (format() == WeightFormat::kFp8E4M3) {
+  auto* panels = reinterpret_cast<uint8_t*>(data_);
+  auto* scales = reinterpret_cast<float*>(scales_);
+  switch (format()) {
+    case WeightFormat::kBf16:
+      return PackBf16(reinterpret_cast<Bf16*>(data_), panel_elements(), output_begin, rows);
+    case WeightFormat::kFp8E4M3:
       CHECK_EQ(layout_.scale_inputs, 0);
-      const Fp8Quantized q = QuantizeFp8Channel(row);
-      PackCodes(output_begin + r, q.Codes());
-      SetScales(output_begin + r, 1, q.Scales(), 1);
-    } else if (format() == WeightFormat::kInt8) {
-      const Int8Quantized q = QuantizeInt8(row);
-      PackCodes(output_begin + r, q.Codes());
-      SetScales(output_begin + r, 1, q.Scales(), 1);
-    } else {
-      const Int4Quantized q = QuantizeInt4(row, layout_.scale_inputs, layout_.zero_points);
-      PackCodes(output_begin + r, q.Codes());
-      SetScales(output_begin + r, 1, q.Scales(), 1);
-      if (layout_.zero_points) SetZeroPoints(output_begin + r, q.ZeroPoints());
-    }
+      return QuantizePackFp8(panels, panel_elements(), scales, output_begin, rows);
+    case WeightFormat::kInt8:
+      return QuantizePackInt8(panels, panel_bytes(), scales, output_begin, rows);
+    case WeightFormat::kInt4: return QuantizePackInt4(int4_panels(), output_begin, rows);
   }
 }
 
@@ -173,16 +160,17 @@ void PackedMatrix::PackCodes(int64_t output_begin, View<const uint8_t, 2> rows) 
     case WeightFormat::kBf16: break;
     case WeightFormat::kFp8E4M3: return PackFp8(panels, panel_elements(), output_begin, rows);
     case WeightFormat::kInt8: return PackInt8(panels, panel_bytes(), output_begin, rows);
-    case WeightFormat::kInt4:
-      PackInt4(panels, panel_bytes(), output_begin, rows);
-      FillPadding(output_begin, rows.dim(0));
+    case WeightFormat::kInt4: return PackInt4(int4_panels(), output_begin, rows);
   }
 }
 
-void PackedMatrix::FillPadding(int64_t output_begin, int64_t outputs) {
-  for (int64_t o = output_begin; o < output_begin + outputs; ++o)
-    FillInt4Padding(reinterpret_cast<uint8_t*>(data_), panel_bytes(), o, inputs_,
-                    ZeroPoint(o, scale_blocks() - 1));
+Int4Panels PackedMatrix::int4_panels() const {
+  return {.panels = reinterpret_cast<uint8_t*>(data_),
+          .panel_bytes = panel_bytes(),
+          .scales = reinterpret_cast<Bf16*>(scales_),
+          .zero_points = layout_.zero_points ? zero_points_ : nullptr,
+          .blocks = scale_blocks(),
+          .group = layout_.scale_inputs};
 }
 
 void PackedMatrix::SetScales(int64_t output_begin, int64_t outputs, View<const float, 2> scales,
@@ -208,17 +196,13 @@ void PackedMatrix::SetZeroPoints(int64_t output_begin, View<const uint8_t, 2> ze
   for (int64_t o = 0; o < zero_points.dim(0); ++o)
     for (int64_t b = 0; b < zero_points.dim(1); ++b)
       zero_points_[ScaleAt(output_begin + o, b)] = zero_points(o, b);
-  FillPadding(output_begin, zero_points.dim(0));
-}
-
-uint8_t PackedMatrix::ZeroPoint(int64_t output, int64_t block) const {
-  return layout_.zero_points ? zero_points_[ScaleAt(output, block)] : kInt4Zero;
+  FillInt4Padding(int4_panels(), output_begin, zero_points.dim(0), inputs_);
 }
 
 float PackedMatrix::Unscaled(int64_t output, int64_t input) const {
   const float stored = RowOf(layout_.format).at(data_, panel_bytes(), output, input);
   if (format() != WeightFormat::kInt4) return stored;
-  return stored - static_cast<float>(ZeroPoint(output, input / layout_.scale_inputs));
+  return stored - static_cast<float>(int4_panels().ZeroPoint(output, input / layout_.scale_inputs));
 }
 
 float PackedMatrix::Scale(int64_t output, int64_t input) const {

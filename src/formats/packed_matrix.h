@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/status.h"
+#include "formats/int4/pack.h"
 #include "formats/weight_format.h"
 #include "tensor/arena.h"
 #include "tensor/dtype.h"
@@ -119,8 +120,7 @@ class PackedMatrix {
     return (output / kPanelOutputs * scale_blocks() + block) * kPanelOutputs +
            output % kPanelOutputs;
   }
-  void FillPadding(int64_t output_begin, int64_t outputs);
-  uint8_t ZeroPoint(int64_t output, int64_t block) const;
+  Int4Panels int4_panels() const;
 
   WeightLayout layout_;
   int64_t outputs_ = 0;

@@ -22,12 +22,13 @@ inline constexpr int64_t kPackPrefetchBytes = 1024;
 
 /// Covers rows [0, rows) of a matrix, which become outputs from `output_begin` on:
 ///   block(row, output, begin, end)  rows [row, row + 8), of one panel; inputs [begin, end), whole
-///                                   multiples of 16
+///                                   multiples of `unit` (which divides kPackChunkInputs)
 ///   rest(row, output, begin, end)   the same of one row, any inputs
+/// A row's pieces come in the order of their inputs.
 template <class Block, class Rest>
 void ForEachPanelPiece(int64_t output_begin, int64_t rows, int64_t inputs, Block&& block,
-                       Rest&& rest) {
-  const int64_t whole = inputs / kPackInputs * kPackInputs;
+                       Rest&& rest, int64_t unit = kPackInputs) {
+  const int64_t whole = inputs / unit * unit;
   int64_t count;
   for (int64_t r = 0; r < rows; r += count) {
     const int64_t output = output_begin + r;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace sluice {
 
@@ -32,5 +33,8 @@ struct WeightLayout {
   bool zero_points = false;
   bool operator==(const WeightLayout&) const = default;
 };
+
+/// "bf16", "fp8", "fp8, groups of 128", "int8", "int4, groups of 64 with zero points".
+std::string LayoutName(WeightLayout layout);
 
 }  // namespace sluice

@@ -120,6 +120,32 @@ TEST(PackedMatrix, ReadsBackEveryCodeAndScaleOfRaggedShapes) {
       }
 }
 
+TEST(PackedFp8, PacksFloatsAndBfloat16sAsTheQuantiserDoes) {
+  SplitMix64 random(4);
+  for (const auto& [outputs, inputs] : {std::pair{1, 1}, {33, 31}, {70, 65}, {16, 1100}}) {
+    std::vector<float> w(static_cast<size_t>(outputs * inputs));
+    for (float& x : w) x = RoundToBf16(random.Normal() * std::exp(4 * random.Normal()));
+    if (outputs > 1) std::fill_n(w.begin() + inputs, inputs, 0.0f);
+    std::vector<Bf16> narrow;
+    for (const float x : w) narrow.push_back(ToBf16(x));
+    const View<const float, 2> view(w.data(), {outputs, inputs});
+    const Fp8Quantized q = QuantizeFp8Channel(view);
+    auto a = PackedMatrix::Allocate({WeightFormat::kFp8E4M3}, outputs, inputs);
+    auto b = PackedMatrix::Allocate({WeightFormat::kFp8E4M3}, outputs, inputs);
+    ASSERT_TRUE(a.ok() && b.ok());
+    a->Pack(0, view);
+    b->Pack(0, View<const Bf16, 2>(narrow.data(), {outputs, inputs}));
+    for (int64_t o = 0; o < outputs; ++o)
+      for (int64_t i = 0; i < inputs; ++i)
+        for (const PackedMatrix* packed : {&*a, &*b}) {
+          ASSERT_EQ(packed->panel<uint8_t>(o / 32)[i / 2 * 64 + o % 32 * 2 + i % 2],
+                    q.Codes()(o, i))
+              << outputs << "x" << inputs << " at " << o << "," << i << ": " << view(o, i);
+          ASSERT_EQ(packed->Scale(o, i), q.Scales()(o, 0));
+        }
+  }
+}
+
 TEST(PackedMatrix, TakesHalfTheBytesInFp8) {
   const WeightLayout channel{WeightFormat::kFp8E4M3, 0}, block{WeightFormat::kFp8E4M3, 128};
   const uint64_t bf16 = PackedMatrix::Bytes(4096, 1024);

@@ -15,7 +15,7 @@ Bf16 RoundUp(float x) {
 }  // namespace
 
 Int4Group ChooseInt4Group(float smallest, float largest, bool zero_points) {
-  const float below = -std::min(smallest, 0.0f), above = std::max(largest, 0.0f);
+  const float below = std::fabs(std::min(smallest, 0.0f)), above = std::max(largest, 0.0f);
   if (zero_points) {
     const Bf16 scale = RoundUp(below / kInt4Max + above / kInt4Max);
     if (scale.bits == 0) return {scale, 0};
