@@ -18,11 +18,17 @@ namespace {
 
 #include "kernels/linear/fp8_nibbles.inc"
 
+#include "kernels/linear/bytes_avx512.inc"
+
+#include "kernels/linear/integer_weights.inc"
+
 #include "bench/unpack_slices.inc"
 
 constexpr UnpackLoop kLoops[] = {
     Unpack<Bf16Weights>("bf16", "avx512", kAvx512),
     Unpack<Fp8Weights>("fp8", "avx512", kAvx512),
+    Unpack<Int8Weights>("int8", "avx512", kAvx512),
+    Unpack<Int4Weights>("int4", "avx512", kAvx512),
 };
 
 }  // namespace

@@ -1,8 +1,9 @@
 // linear_bench [lanes [variant [least rows [format]]]]: products beside the machine's ceilings, of
-// weights in bf16, fp8 (a scale per channel), fp8-block (128 x 128) or all of them. A run of a
-// product and a run of its ceiling alternate; printed are medians, and the median of the paired
-// shares: of the peak of the instruction that the variant is made of, and of the read bandwidth of
-// the stored bytes. The floor of a product is the larger of flop / peak and bytes / bandwidth.
+// weights in bf16, fp8 (a scale per channel), fp8-block (128 x 128), int8, int4-64, int4-32z
+// (groups, with zero points) or all of them; activations are floats. A run of a product and a run
+// of its ceiling alternate; printed are medians, and the median of the paired shares: of the peak
+// of the instruction that the variant is made of, and of the read bandwidth of the stored bytes.
+// The floor of a product is the larger of flop / peak and bytes / bandwidth.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -50,12 +51,15 @@ constexpr Format kFormats[] = {
     {"bf16",      {}},
     {"fp8",       {WeightFormat::kFp8E4M3, 0}},
     {"fp8-block", {WeightFormat::kFp8E4M3, 128}},
+    {"int8",      {WeightFormat::kInt8}},
+    {"int4-64",   {WeightFormat::kInt4, 64}},
+    {"int4-32z",  {WeightFormat::kInt4, 32, true}},
 };
 // clang-format on
 
 PackedMatrix MakeMatrix(const Size& size, WeightLayout layout, View<const float, 2> rows) {
   PackedMatrix weight = std::move(*PackedMatrix::Allocate(layout, size.outputs, size.inputs));
-  if (layout.format == WeightFormat::kBf16) {
+  if (layout.format != WeightFormat::kFp8E4M3) {
     for (int64_t o = 0; o < size.outputs; o += rows.dim(0)) weight.Pack(o, rows);
     return weight;
   }

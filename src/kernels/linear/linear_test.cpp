@@ -21,17 +21,18 @@ namespace {
 
 constexpr WeightLayout kBf16, kFp8Channel{WeightFormat::kFp8E4M3, 0},
     kFp8Block{WeightFormat::kFp8E4M3, 128}, kFp8SmallBlock{WeightFormat::kFp8E4M3, 32};
-constexpr WeightLayout kLayouts[] = {kBf16, kFp8Channel, kFp8Block, kFp8SmallBlock};
+constexpr WeightLayout kInt8{WeightFormat::kInt8}, kInt4{WeightFormat::kInt4, 128},
+    kInt4Small{WeightFormat::kInt4, 32}, kInt4Zeros{WeightFormat::kInt4, 64, true};
+constexpr WeightLayout kLayouts[] = {kBf16, kFp8Channel, kFp8Block,  kFp8SmallBlock,
+                                     kInt8, kInt4,       kInt4Small, kInt4Zeros};
 
-std::string Name(WeightLayout layout) {
-  return layout == kBf16 ? "bf16" : "fp8/" + std::to_string(layout.scale_inputs);
-}
+std::string Name(WeightLayout layout) { return LayoutName(layout); }
 
 PackedMatrix Packed(const std::vector<float>& w, int64_t outputs, int64_t inputs,
                     WeightLayout layout) {
   PackedMatrix packed = std::move(*PackedMatrix::Allocate(layout, outputs, inputs));
   const View<const float, 2> rows(w.data(), {outputs, inputs});
-  if (layout == kBf16) {
+  if (layout.format != WeightFormat::kFp8E4M3) {
     packed.Pack(0, rows);
     return packed;
   }
@@ -113,11 +114,11 @@ double Tolerance(int64_t inputs) {
 TEST(Linear, EveryVariantMatchesTheReferenceOnRaggedShapes) {
   TestExec test;
   SplitMix64 random(7);
-  for (int round = 0; round < 80; ++round) {
+  for (int round = 0; round < 120; ++round) {
     const int64_t rows = 1 + random.Below(round % 7 ? 20 : 130);
     const int64_t outputs = 1 + random.Below(200),
                   inputs = 1 + random.Below(round % 5 ? 300 : 1400);
-    const WeightLayout layout = kLayouts[round % 4];
+    const WeightLayout layout = kLayouts[round % std::size(kLayouts)];
     Case c(round, rows, outputs, inputs, layout);
     const auto expected = c.Run(kReference, 0, rows, test.exec);
     for (const auto& variant : VariantsHere()) {
@@ -133,7 +134,7 @@ TEST(Linear, SumsLongRowsInSlices) {
   TestExec test;
   for (const auto& [rows, inputs] :
        {std::pair{2, 19000}, {4, 11100}, {18, 2085}, {70, 2085}, {50, 5500}})
-    for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
+    for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block, kInt8, kInt4Zeros}) {
       Case c(19, rows, 33, inputs, layout);
       const auto expected = c.Run(kReference, 0, rows, test.exec);
       for (const auto& variant : VariantsHere())
@@ -257,7 +258,44 @@ TEST(Avx512Bf16, RoundsAndFlushesAsTheModelDoes) {
 
 // A sum is one chain of FMAs over the inputs of a scale, the blocks' sums one chain over the
 // blocks.
-TEST(Linear, SumsFp8InTheSameOrderOnEveryFmaKernel) {
+// The same of int8 and int4: at every place of a step of inputs.
+TEST(Linear, MultipliesWithTheExactValueOfEveryIntegerCode) {
+  TestExec test;
+  for (const int64_t rows : {1, 5, 40})
+    for (int64_t input = 0; input < 8; ++input)
+      for (const WeightLayout layout : {kInt8, kInt4, kInt4Zeros}) {
+        Case c(22, rows, 256, 8, layout);
+        std::fill(c.x.begin(), c.x.end(), 1.0f);
+        std::fill(c.bias.begin(), c.bias.end(), 0.0f);
+        std::vector<uint8_t> codes(256 * 8), zeros(256, 8);
+        const std::vector<float> scales(256, 0.125f);
+        if (layout.zero_points)
+          for (int64_t o = 0; o < 256; ++o) zeros[o] = static_cast<uint8_t>(o / 16);
+        for (int64_t o = 0; o < 256; ++o)
+          for (int64_t i = 0; i < 8; ++i)
+            codes[o * 8 + i] = static_cast<uint8_t>(i == input        ? o
+                                                    : layout == kInt8 ? 0
+                                                                      : zeros[o]);
+        if (layout != kInt8)
+          for (uint8_t& code : codes) code &= 15;
+        c.weight.PackCodes(0, View<const uint8_t, 2>(codes.data(), {256, 8}));
+        c.weight.SetScales(0, 256, View<const float, 2>(scales.data(), {256, 1}), 1);
+        if (layout.zero_points)
+          c.weight.SetZeroPoints(0, View<const uint8_t, 2>(zeros.data(), {256, 1}));
+        for (const auto& variant : VariantsHere()) {
+          const auto y = c.Run(variant, 0, rows, test.exec);
+          for (int64_t i = 0; i < rows * 256; ++i) {
+            const int64_t o = i % 256;
+            const int value =
+                layout == kInt8 ? static_cast<int8_t>(o) : static_cast<int>(o % 16) - zeros[o];
+            EXPECT_EQ(y[i], static_cast<float>(value) * 0.125f)
+                << variant.name << " " << Name(layout) << " code " << o << " at " << input;
+          }
+        }
+      }
+}
+
+TEST(Linear, SumsInTheSameOrderOnEveryFmaKernel) {
   TestExec test;
   for (const WeightLayout layout : kLayouts)
     for (const auto& [rows, inputs] : {std::pair{1, 700}, {3, 511}, {9, 300}, {50, 640}}) {
@@ -338,8 +376,14 @@ TEST(Linear, RoundsToTheBfloat16OfTheSum) {
 
 TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
   TestExec test;
-  for (const auto& [inputs, layout] :
-       {std::pair{97, kBf16}, {640, kBf16}, {1100, kBf16}, {1100, kFp8Channel}, {643, kFp8Block}}) {
+  for (const auto& [inputs, layout] : {std::pair{97, kBf16},
+                                       {640, kBf16},
+                                       {1100, kBf16},
+                                       {1100, kFp8Channel},
+                                       {643, kFp8Block},
+                                       {1100, kInt8},
+                                       {643, kInt4Small},
+                                       {1100, kInt4Zeros}}) {
     Case c(5, 70, 165, inputs, layout);
     for (const auto& variant : VariantsHere()) {
       if (std::string_view(variant.name) == "reference") continue;
@@ -398,7 +442,7 @@ TEST(Linear, StoresTheSameWithAndWithoutBias) {
 TEST(Linear, BitsDoNotDependOnTheNumberOfLanes) {
   TestExec one(1), two(2), three(3);
   for (const auto& [rows, outputs] : {std::pair{1, 300}, {9, 40}, {200, 33}, {70, 500}})
-    for (const WeightLayout layout : {kBf16, kFp8Block}) {
+    for (const WeightLayout layout : {kBf16, kFp8Block, kInt8, kInt4Zeros}) {
       Case c(11, rows, outputs, 130, layout);
       for (const auto& variant : VariantsHere()) {
         const auto expected = c.Run(variant, 0, rows, one.exec);

@@ -19,6 +19,10 @@ namespace {
 
 #include "kernels/linear/fp8_nibbles.inc"
 
+#include "kernels/linear/bytes_avx512.inc"
+
+#include "kernels/linear/integer_weights.inc"
+
 #include "kernels/linear/panel_driver.inc"
 
 #include "kernels/linear/amx_tiles.inc"
@@ -32,6 +36,12 @@ void PanelProductAmx(const PanelProduct& product) {
 }
 void PanelProductFp8Amx(const PanelProduct& product) {
   RunPanelProduct<AmxKernel<Fp8Weights>>(product);
+}
+void PanelProductInt8Amx(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Int8Weights>>(product);
+}
+void PanelProductInt4Amx(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Int4Weights>>(product);
 }
 
 }  // namespace sluice

@@ -21,6 +21,10 @@ namespace {
 
 #include "kernels/linear/fp8_nibbles.inc"
 
+#include "kernels/linear/bytes_avx2.inc"
+
+#include "kernels/linear/integer_weights.inc"
+
 #include "kernels/linear/panel_driver.inc"
 
 #include "kernels/linear/emulated_tiles.inc"
@@ -34,6 +38,12 @@ void PanelProductAmxEmulated(const PanelProduct& product) {
 }
 void PanelProductFp8AmxEmulated(const PanelProduct& product) {
   RunPanelProduct<AmxKernel<Fp8Weights>>(product);
+}
+void PanelProductInt8AmxEmulated(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Int8Weights>>(product);
+}
+void PanelProductInt4AmxEmulated(const PanelProduct& product) {
+  RunPanelProduct<AmxKernel<Int4Weights>>(product);
 }
 
 }  // namespace sluice

@@ -7,8 +7,14 @@ namespace sluice {
 
 void PanelProductAmxEmulated(const PanelProduct& product);
 void PanelProductFp8AmxEmulated(const PanelProduct& product);
+void PanelProductInt8AmxEmulated(const PanelProduct& product);
+void PanelProductInt4AmxEmulated(const PanelProduct& product);
 
 inline constexpr PanelKernel kAmxEmulated = {
-    "amx_emulated", kAnything, true, {PanelProductAmxEmulated, PanelProductFp8AmxEmulated}};
+    "amx_emulated",
+    kAnything,
+    true,
+    {PanelProductAmxEmulated, PanelProductFp8AmxEmulated, PanelProductInt8AmxEmulated,
+     PanelProductInt4AmxEmulated}};
 
 }  // namespace sluice

@@ -6,12 +6,18 @@ namespace sluice {
 
 // clang-format off
 constexpr PanelKernel kPanelKernels[] = {
-    // name         needs                  bf16_inputs  bf16                     fp8
-    {"amx",         kAmxBf16,              true,        {PanelProductAmx,        PanelProductFp8Amx}},
-    {"avx512_bf16", kDotProducts,          true,        {PanelProductAvx512Bf16, PanelProductFp8Avx512Bf16}},
-    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, false,       {PanelProductAvx512,     PanelProductFp8Avx512Vbmi}},
-    {"avx512",      kAvx512,               false,       {PanelProductAvx512,     PanelProductFp8Avx512}},
-    {"avx2",        kAvx2,                 false,       {PanelProductAvx2,       PanelProductFp8Avx2}},
+    // name         needs                  bf16_inputs
+    //  bf16                     fp8                         int8                         int4
+    {"amx",         kAmxBf16,              true,
+       {PanelProductAmx,         PanelProductFp8Amx,         PanelProductInt8Amx,         PanelProductInt4Amx}},
+    {"avx512_bf16", kDotProducts,          true,
+       {PanelProductAvx512Bf16,  PanelProductFp8Avx512Bf16,  PanelProductInt8Avx512Bf16,  PanelProductInt4Avx512Bf16}},
+    {"avx512_vbmi", kAvx512 | kAvx512Vbmi, false,
+       {PanelProductAvx512,      PanelProductFp8Avx512Vbmi,  PanelProductInt8Avx512,      PanelProductInt4Avx512}},
+    {"avx512",      kAvx512,               false,
+       {PanelProductAvx512,      PanelProductFp8Avx512,      PanelProductInt8Avx512,      PanelProductInt4Avx512}},
+    {"avx2",        kAvx2,                 false,
+       {PanelProductAvx2,        PanelProductFp8Avx2,        PanelProductInt8Avx2,        PanelProductInt4Avx2}},
 };
 // clang-format on
 

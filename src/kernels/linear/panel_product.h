@@ -90,5 +90,14 @@ void PanelProductFp8Avx512(const PanelProduct& product);
 void PanelProductFp8Avx512Vbmi(const PanelProduct& product);
 void PanelProductFp8Avx512Bf16(const PanelProduct& product);
 void PanelProductFp8Amx(const PanelProduct& product);
+// int8 and int4 weights.
+void PanelProductInt8Avx2(const PanelProduct& product);
+void PanelProductInt8Avx512(const PanelProduct& product);
+void PanelProductInt8Avx512Bf16(const PanelProduct& product);
+void PanelProductInt8Amx(const PanelProduct& product);
+void PanelProductInt4Avx2(const PanelProduct& product);
+void PanelProductInt4Avx512(const PanelProduct& product);
+void PanelProductInt4Avx512Bf16(const PanelProduct& product);
+void PanelProductInt4Amx(const PanelProduct& product);
 
 }  // namespace sluice

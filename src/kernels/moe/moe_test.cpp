@@ -229,16 +229,16 @@ TEST(Moe, TakesGatesFarFromZero) {
     }
 }
 
-TEST(Moe, MatchesTheReferenceWithFp8Experts) {
+TEST(Moe, MatchesTheReferenceWithQuantisedExperts) {
   for (const Shape& shape :
        {Shape{1, 4, 64, 32, 2, 32}, {7, 3, 300, 150, 2, 20}, {60, 5, 140, 33, 2, 130}})
-    for (const WeightLayout layout : {kFp8Channel, kFp8Block})
+    for (const WeightLayout layout : {kFp8Channel, kFp8Block, kInt8, kInt4, kInt4Zeros})
       for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
         const bool mixed = rounding == Rounding::kNone;
         Case c(shape.tokens, shape, layout, mixed ? kBf16 : layout);
         c.rounding = rounding;
-        ExpectMatchesReference(c, "fp8/" + std::to_string(layout.scale_inputs) + " " +
-                                      std::to_string(shape.tokens) + " tokens");
+        ExpectMatchesReference(c,
+                               LayoutName(layout) + " " + std::to_string(shape.tokens) + " tokens");
       }
 }
 
@@ -383,6 +383,8 @@ TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
   ExpectRowsBitsDependOnNothingElse(Case(4, shape));
   ExpectRowsBitsDependOnNothingElse(Case(4, wide, kFp8Channel, kBf16));
   ExpectRowsBitsDependOnNothingElse(Case(4, wide, kFp8Block, kFp8Block));
+  ExpectRowsBitsDependOnNothingElse(Case(4, wide, kInt8, kBf16));
+  ExpectRowsBitsDependOnNothingElse(Case(4, wide, kInt4Zeros, kInt4));
 }
 
 TEST(Moe, KeepsNotANumberInItsToken) {

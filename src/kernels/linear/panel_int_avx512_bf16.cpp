@@ -1,0 +1,39 @@
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/linear/panel_product.h"
+
+namespace sluice {
+namespace {
+
+#include "kernels/simd/avx512.inc"
+
+#include "kernels/linear/pairs_avx512.inc"
+
+#include "kernels/linear/weights.inc"
+
+#include "kernels/linear/bytes_avx512.inc"
+
+#include "kernels/linear/integer_weights.inc"
+
+#include "kernels/linear/panel_driver.inc"
+
+#include "kernels/linear/blocks_dot.inc"
+
+#include "kernels/linear/register_blocks.inc"
+
+#include "kernels/linear/panel_dot.inc"
+
+}  // namespace
+
+void PanelProductInt8Avx512Bf16(const PanelProduct& product) {
+  RunPanelProduct<DotKernel<Int8Weights>>(product);
+}
+void PanelProductInt4Avx512Bf16(const PanelProduct& product) {
+  RunPanelProduct<DotKernel<Int4Weights>>(product);
+}
+
+}  // namespace sluice
