@@ -40,6 +40,22 @@ void AddModelFlags(CLI::App& parser, EngineOptions& o) {
       ->capture_default_str()
       ->group(group);
   parser
+      .add_option("--quantization", o.quantization,
+                  "Of weights that are stored as floats, as they load (docs/quantization.md)")
+      ->check(CLI::IsMember({"none", "fp8", "int8", "int4"}))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--quantization-group-size", o.quantization_group_size,
+                  "Inputs that share an int4 scale")
+      ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str()
+      ->group(group);
+  parser
+      .add_flag("--quantization-zero-points", o.quantization_zero_points,
+                "A zero point for each int4 group")
+      ->group(group);
+  parser
       .add_option("--context-length", o.context_length, "Longest prompt plus answer [config.json]")
       ->check(NotNegative)
       ->group(group);

@@ -54,7 +54,6 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"--config",                                 kValue,  ""},
     // Dtype and quantisation.
     {"--dtype-config",                           kValue,  ""},
-    {"--quantization",                           kValue,  ""},
     {"--quantization-param-path",                kValue,  ""},
     {"--quantization-config-path",               kValue,  ""},
     {"--kv-cache-dtype",                         kValue,  "auto bf16 bfloat16"},

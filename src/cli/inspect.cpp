@@ -108,6 +108,7 @@ int RunInspect(const InspectOptions& options) {
   load.model_path = options.model_path;
   load.dtype = options.dtype;
   load.config_overrides = options.config_overrides;
+  load.quantization = options.quantization;
   const auto model = DescribeModel(load);
   if (!model.ok()) {
     fmt::print(stderr, "sluice inspect: {}\n", model.status().message());

@@ -22,10 +22,12 @@ constexpr uint64_t kMachinesGib[] = {8,   16,  24,  32,  48,   64,   96,   128, 
                                      256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096};
 constexpr int64_t kContextDefault = 32768;
 
-Result<ModelDescription> Describe(const std::string& model, const char* overrides) {
+Result<ModelDescription> Describe(const std::string& model, const char* overrides,
+                                  const char* quantization = "none") {
   ModelLoadOptions options;
   options.model_path = model;
   options.config_overrides = overrides;
+  options.quantization.format = quantization;
   return DescribeModel(options);
 }
 
@@ -40,8 +42,9 @@ std::string Machine(uint64_t bytes) {
 
 // The row of one model; false if it cannot be read.
 bool PrintRow(const std::string& name, const MemoryTableOptions& options) {
-  const auto bf16 = Describe(name, ""), fp8 = Describe(name, kFp8);
-  for (const auto* described : {&bf16, &fp8})
+  const auto bf16 = Describe(name, ""), fp8 = Describe(name, kFp8),
+             int4 = Describe(name, "", "int4");
+  for (const auto* described : {&bf16, &fp8, &int4})
     if (!described->ok()) {
       fmt::print(stderr, "sluice inspect: {}\n", described->status().message());
       return false;
@@ -51,13 +54,14 @@ bool PrintRow(const std::string& name, const MemoryTableOptions& options) {
       options.context > 0 ? options.context : std::min(kContextDefault, bf16->info.max_position);
   const int64_t request = CeilDiv(context, kPageTokens) * cache.PageBytes() + cache.SlotBytes();
   const auto pools = static_cast<uint64_t>(options.concurrency * request);
-  fmt::print("| {} | {} ({}) | {} | {} | {} | {} | {} | {} | {} |\n", name,
+  fmt::print("| {} | {} ({}) | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", name,
              FormatCount(bf16->info.parameters), FormatCount(bf16->info.active_parameters),
              FormatBytes(bf16->info.weight_bytes), FormatBytes(fp8->info.weight_bytes),
+             FormatBytes(int4->info.weight_bytes),
              FormatBytes(static_cast<uint64_t>(cache.PageBytes() / kPageTokens)),
              cache.SlotBytes() == 0 ? "-" : FormatBytes(static_cast<uint64_t>(cache.SlotBytes())),
              FormatBytes(pools), Machine(bf16->info.weight_bytes + pools),
-             Machine(fp8->info.weight_bytes + pools));
+             Machine(fp8->info.weight_bytes + pools), Machine(int4->info.weight_bytes + pools));
   return true;
 }
 
@@ -72,8 +76,9 @@ int PrintMemoryTable(const MemoryTableOptions& options) {
   const std::string request =
       options.context > 0 ? fmt::format("{} tokens", options.context) : "32,768 tokens (or all)";
   fmt::print(
-      "| model | parameters (active) | weights bf16 | fp8 | KV a token | state a request | {} x {} "
-      "| bf16 fits in | fp8 fits in |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+      "| model | parameters (active) | weights bf16 | fp8, int8 | int4 | KV a token "
+      "| state a request | {} x {} | bf16 fits in | fp8, int8 fits in | int4 fits in |\n"
+      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
       options.concurrency, request);
   bool all = true;
   for (const std::string& model : models) all &= PrintRow(model, options);

@@ -13,7 +13,8 @@ struct MemoryTableOptions {
   int64_t concurrency = 1;          // requests at a time
 };
 
-/// Prints a Markdown table: weights in bf16 and in fp8, KV a token, state a request, and the
+/// Prints a Markdown table: weights in bf16, in fp8 or int8 (equal but
+/// for a rounding error) and in int4 with the default groups, KV a token, state a request, and the
 /// smallest machine in which weights and pools fit. Exit status: 0; 2 if a model cannot be read.
 int PrintMemoryTable(const MemoryTableOptions& options);
 

@@ -28,6 +28,16 @@ class InspectCommand final : public Command {
     parser.add_option("--dtype", options_.dtype, "auto, bfloat16, float32")->capture_default_str();
     parser.add_option("--json-model-override-args", options_.config_overrides,
                       "JSON object laid over config.json");
+    parser.add_option("--quantization", options_.quantization.format, "As `sluice serve` loads it")
+        ->check(CLI::IsMember({"none", "fp8", "int8", "int4"}))
+        ->capture_default_str();
+    parser
+        .add_option("--quantization-group-size", options_.quantization.group_size,
+                    "Inputs that share an int4 scale")
+        ->check(CLI::IsMember({32, 64, 128}))
+        ->capture_default_str();
+    parser.add_flag("--quantization-zero-points", options_.quantization.zero_points,
+                    "A zero point for each int4 group");
     parser.add_flag("--tensors", options_.all_tensors, "Every tensor, not one line a pattern");
     parser.add_flag("--table", table_,
                     "What models need in memory, side by side [every shipped geometry]");

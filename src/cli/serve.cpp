@@ -201,6 +201,9 @@ std::string ServeCommand::FlagsJson() const {
   json.Key("chat_template").String(o.chat_template);
   json.Key("skip_tokenizer_init").Bool(o.skip_tokenizer_init);
   json.Key("load_format").String(o.load_format).Key("dtype").String(o.dtype);
+  json.Key("quantization").String(o.quantization);
+  json.Key("quantization_group_size").Int(o.quantization_group_size);
+  json.Key("quantization_zero_points").Bool(o.quantization_zero_points);
   json.Key("context_length").Int(o.context_length);
   json.Key("mem_fraction_static").Number(o.mem_fraction_static);
   json.Key("recurrent_state_memory_ratio").Number(o.recurrent_state_memory_ratio);

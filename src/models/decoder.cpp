@@ -19,8 +19,9 @@ TokenEndsConfig Decoder::TokenEndsOf(const DecoderConfig& c, std::string embeddi
 }
 
 std::vector<std::string> Decoder::ChooseFormats(const WeightSource& source,
-                                                const std::optional<QuantizationConfig>& config) {
-  std::vector<std::string> differences = places_.ChooseFormats(source, config);
+                                                const std::optional<QuantizationConfig>& config,
+                                                WeightLayout floats) {
+  std::vector<std::string> differences = places_.ChooseFormats(source, config, floats);
   info_.weight_bytes = places_.bytes();
   return differences;
 }

@@ -26,7 +26,8 @@ class Decoder : public Model {
   WeightPlaces& places() { return places_; }
   /// WeightPlaces::ChooseFormats, and what follows from it for info().
   std::vector<std::string> ChooseFormats(const WeightSource& source,
-                                         const std::optional<QuantizationConfig>& config);
+                                         const std::optional<QuantizationConfig>& config,
+                                         WeightLayout floats);
   /// Tensors that checkpoints carry and we leave aside: rope tables, a head beside tied embeddings.
   virtual bool Ignores(std::string_view tensor) const;
 

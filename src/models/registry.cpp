@@ -115,6 +115,23 @@ Result<OpenWeights> OpenFiles(const ModelPath& path) {
   return out;
 }
 
+// The layout for matrices that are stored as floats. Weights that are quantised already are not
+// quantised again.
+Result<WeightLayout> ChooseLayout(const ModelLoadOptions& options, const Blueprint& blueprint,
+                                  const ModelPath& path) {
+  TRY(const WeightLayout layout, LayoutOf(options.quantization));
+  if (layout != WeightLayout() && blueprint.quantization)
+    return AlreadyQuantized(options.quantization, path.config_path + " has a quantization_config");
+  return layout;
+}
+
+Status CheckStoredAsFloats(const ModelLoadOptions& options, const StoredCounts& stored,
+                           const ModelPath& path) {
+  if (options.quantization.format == "none" || stored.fp8() == 0) return {};
+  return AlreadyQuantized(options.quantization,
+                          fmt::format("{} of the matrices of {} are fp8", stored.fp8(), path.name));
+}
+
 Status CheckMemory(const WeightPlaces& places) {
   const uint64_t available = MemoryAvailableBytes();
   if (places.bytes() <= available) return {};
@@ -139,7 +156,9 @@ Result<ModelDescription> DescribeModel(const ModelLoadOptions& options) {
     if (files.ok()) weights = *std::move(files);
   }
   Decoder& model = *blueprint.model;
-  model.ChooseFormats(*weights.source, blueprint.quantization);
+  TRY(const WeightLayout layout, ChooseLayout(options, blueprint, path));
+  model.ChooseFormats(*weights.source, blueprint.quantization, layout);
+  RETURN_IF_ERROR(CheckStoredAsFloats(options, model.places().stored(), path));
   const auto shared = std::make_shared<const Blueprint>(std::move(blueprint));
   ModelDescription out{
       .info = model.info(),
@@ -170,8 +189,11 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
     TRY(weights, OpenFiles(path));
   }
   const std::unique_ptr<Decoder>& model = blueprint.model;
-  for (const std::string& line : model->ChooseFormats(*weights.source, blueprint.quantization))
+  TRY(const WeightLayout layout, ChooseLayout(options, blueprint, path));
+  for (const std::string& line :
+       model->ChooseFormats(*weights.source, blueprint.quantization, layout))
     log::Warning("{}: {}", path.name, line);
+  RETURN_IF_ERROR(CheckStoredAsFloats(options, model->places().stored(), path));
   RETURN_IF_ERROR(weights.source->Check(model->places().rows(), blueprint.Ignore()));
   RETURN_IF_ERROR(CheckMemory(model->places()));
   RETURN_IF_ERROR(model->places().Allocate());

@@ -10,6 +10,7 @@
 #include "checkpoint/json_config.h"
 #include "checkpoint/weights.h"
 #include "kernels/moe/moe.h"
+#include "models/load_quantization.h"
 #include "models/model.h"
 #include "models/weight_places.h"
 
@@ -20,6 +21,7 @@ struct ModelLoadOptions {
   std::string load_format = "auto";  // auto, safetensors, dummy
   std::string dtype = "auto";        // auto, bfloat16, float32
   std::string config_overrides;      // JSON object, may be empty
+  QuantizationOptions quantization;  // of weights that are stored as floats
   uint64_t dummy_seed = 42;
   MoeBackend moe_backend = MoeBackend::kAuto;
   ActivationQuant activations = ActivationQuant::kNone;  // of products with integer weights

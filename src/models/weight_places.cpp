@@ -111,6 +111,12 @@ void WeightPlaces::Matrix(std::string name, int64_t outputs, int64_t inputs, Pac
       .aliases = std::move(aliases);
 }
 
+void WeightPlaces::HeadMatrix(std::string name, int64_t outputs, int64_t inputs,
+                              PackedMatrix* target) {
+  Matrix(std::move(name), outputs, inputs, target, 0, outputs);
+  holders_[holder_of_.at(target)].may_quantize = false;
+}
+
 void WeightPlaces::AddExpertParts(const std::string& prefix, const ExpertNames& names,
                                   int64_t hidden, int64_t intermediate, ExpertWeights* target,
                                   size_t holder) {
@@ -195,6 +201,13 @@ void WeightPlaces::FindFormats(const WeightSource& source,
   }
 }
 
+void WeightPlaces::QuantizeFloats(WeightLayout layout) {
+  for (Holder& holder : holders_)
+    if (holder.can_be_fp8 && holder.may_quantize && !holder.is_mixed &&
+        holder.layout == WeightLayout())
+      holder.layout = layout;
+}
+
 void WeightPlaces::CountStored() {
   for (const Part& part : parts_) {
     const bool fp8 = part.stored.fp8;
@@ -202,7 +215,11 @@ void WeightPlaces::CountStored() {
     stored_.fp8_channel += fp8 && part.stored.scheme == ScaleScheme::kChannel;
     stored_.fp8_block += fp8 && part.stored.scheme == ScaleScheme::kBlock;
     stored_.fp8_tensor += fp8 && part.stored.scheme == ScaleScheme::kTensor;
-    stored_.dequantized += fp8 && holders_[part.holder].layout != part.stored.layout();
+    const WeightLayout held = holders_[part.holder].layout;
+    stored_.dequantized += fp8 && held != part.stored.layout();
+    if (fp8 || held == WeightLayout()) continue;
+    ++stored_.quantized;
+    stored_.quantized_to = held;
   }
 }
 
@@ -247,8 +264,10 @@ std::vector<std::string> WeightPlaces::Differences(
 }
 
 std::vector<std::string> WeightPlaces::ChooseFormats(
-    const WeightSource& source, const std::optional<QuantizationConfig>& config) {
+    const WeightSource& source, const std::optional<QuantizationConfig>& config,
+    WeightLayout floats) {
   FindFormats(source, config);
+  QuantizeFloats(floats);
   CountStored();
   std::vector<std::string> differences = Differences(config);
   AddScaleRows();
@@ -265,6 +284,8 @@ std::string StoredCounts::Text() const {
   add(fp8_block, "fp8 with a scale a 128 x 128 block");
   add(fp8_tensor, "fp8 with one scale");
   if (dequantized > 0) text += fmt::format(" ({} of them dequantised)", dequantized);
+  if (quantized > 0)
+    text += fmt::format(" ({} of them quantised to {})", quantized, LayoutName(quantized_to));
   return text;
 }
 

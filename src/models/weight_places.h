@@ -28,8 +28,12 @@ struct StoredCounts {
   int64_t floats = 0;  // bf16, fp16 or fp32: bf16 in memory
   int64_t fp8_channel = 0, fp8_block = 0, fp8_tensor = 0;
   int64_t dequantized = 0;  // of the fp8 ones: bf16 (or fp32) in memory
+  int64_t quantized = 0;    // of the floats: quantised as they load, to `quantized_to`
+  WeightLayout quantized_to = {};
 
-  /// "40 bf16, 120 fp8 with a scale a row (10 of them dequantised)".
+  int64_t fp8() const { return fp8_channel + fp8_block + fp8_tensor; }
+  /// "40 bf16, 120 fp8 with a scale a row (10 of them dequantised)",
+  /// "160 bf16 (120 of them quantised to int4, groups of 64)".
   std::string Text() const;
 };
 
@@ -53,6 +57,8 @@ class WeightPlaces {
   /// target allocates it. `aliases`: other names of the tensor.
   void Matrix(std::string name, int64_t outputs, int64_t inputs, PackedMatrix* target,
               int64_t begin, int64_t total_outputs, std::vector<std::string> aliases = {});
+  /// Matrix of the whole target that is never quantised as it loads: the head.
+  void HeadMatrix(std::string name, int64_t outputs, int64_t inputs, PackedMatrix* target);
   /// Gate, up and down of one expert; `prefix` ends with ".".
   void Expert(const std::string& prefix, const ExpertNames& names, int64_t hidden,
               int64_t intermediate, ExpertWeights* target);
@@ -72,10 +78,13 @@ class WeightPlaces {
   void Before(std::function<Status()> allocate) { before_.push_back(std::move(allocate)); }
 
   /// Chooses how each matrix is held by how `source` stores it, and adds the rows of scales. At
-  /// most once, before Allocate; without it every matrix is expected as floats. Returns lines for
-  /// the log: where the source contradicts `config`, and what is not held as it is stored.
+  /// most once, before Allocate; without it every matrix is expected as floats. `floats` is the
+  /// layout for matrices that the source has as floats; quantised, it is taken by those that fp8
+  /// checkpoints hold as fp8: neither by the head, nor by kv_b, nor by router gates. Returns lines
+  /// for the log: where the source contradicts `config`, and what is not held as it is stored.
   std::vector<std::string> ChooseFormats(const WeightSource& source,
-                                         const std::optional<QuantizationConfig>& config);
+                                         const std::optional<QuantizationConfig>& config,
+                                         WeightLayout floats = {});
   const StoredCounts& stored() const { return stored_; }
 
   std::vector<WeightRow>& rows() { return rows_; }
@@ -92,7 +101,8 @@ class WeightPlaces {
   struct Holder {
     WeightLayout layout = {};
     bool can_be_fp8;
-    bool is_mixed = false;  // its matrices are stored in different ways
+    bool may_quantize = true;  // as it loads, if it can be fp8
+    bool is_mixed = false;     // its matrices are stored in different ways
     std::function<uint64_t(WeightLayout)> bytes;
     std::function<Status(WeightLayout)> allocate = nullptr;  // may be absent
   };
@@ -109,6 +119,7 @@ class WeightPlaces {
   void AddExpertParts(const std::string& prefix, const ExpertNames& names, int64_t hidden,
                       int64_t intermediate, ExpertWeights* target, size_t holder);
   void FindFormats(const WeightSource& source, const std::optional<QuantizationConfig>& config);
+  void QuantizeFloats(WeightLayout layout);
   void CountStored();
   std::vector<std::string> Differences(const std::optional<QuantizationConfig>& config) const;
   void AddScaleRows();

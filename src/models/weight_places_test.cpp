@@ -12,6 +12,7 @@
 #include "checkpoint/safetensors_builder.h"
 #include "formats/fp8/e4m3.h"
 #include "formats/fp8/quantize.h"
+#include "models/load_quantization.h"
 
 namespace sluice {
 namespace {
@@ -483,6 +484,68 @@ TEST(WeightPlaces, DummyWeightsHaveTheFormatThatTheConfigAnnounces) {
       for (int64_t i = 0; i < 400; ++i) squares += std::pow(w.At(o, i), 2);
     EXPECT_NEAR(std::sqrt(squares / (256 * 400)), 1 / std::sqrt(400.0), 0.002);
   }
+}
+
+TEST(WeightPlaces, QuantisesFloatsAsTheyLoadButNotTheHead) {
+  const WeightLayout layouts[] = {{WeightFormat::kFp8E4M3},
+                                  {WeightFormat::kInt8},
+                                  {WeightFormat::kInt4, 32},
+                                  {WeightFormat::kInt4, 128, true}};
+  for (const WeightLayout layout : layouts) {
+    SafetensorsBuilder file;
+    const Stored q = AddMatrix(file, "q.weight", 40, 200, Form::kBf16);
+    const Stored k = AddMatrix(file, "k.weight", 24, 200, Form::kBf16);
+    const Stored head = AddMatrix(file, "head.weight", 50, 200, Form::kBf16);
+    const Stored gate = AddMatrix(file, "gate.weight", 4, 200, Form::kBf16);
+    const Stored e_gate = AddMatrix(file, "e.gate_proj.weight", 20, 200, Form::kBf16);
+    AddMatrix(file, "e.up_proj.weight", 20, 200, Form::kBf16);
+    AddMatrix(file, "e.down_proj.weight", 200, 20, Form::kBf16);
+    PackedMatrix qk, held_head;
+    ExpertWeights expert;
+    std::vector<float> held_gate;
+    WeightPlaces places;
+    places.Matrix("q.weight", 40, 200, &qk, 0, 64);
+    places.Matrix("k.weight", 24, 200, &qk, 40, 64);
+    places.HeadMatrix("head.weight", 50, 200, &held_head);
+    places.FloatMatrix("gate.weight", 4, 200, &held_gate);
+    places.Expert("e.", {}, 200, 20, &expert);
+    OneFile opened(file);
+    const auto source = CheckpointSource(*opened.checkpoint);
+    EXPECT_THAT(places.ChooseFormats(*source, std::nullopt, layout), IsEmpty());
+    EXPECT_EQ(places.stored().Text(), "7 bf16 (5 of them quantised to " + LayoutName(layout) + ")");
+    ASSERT_TRUE(places.Allocate().ok());
+    Team team(2);
+    ASSERT_TRUE(LoadWeights(*source, places.rows(), team).ok());
+    EXPECT_EQ(places.bytes(), qk.bytes() + held_head.bytes() + expert.bytes() + 4 * 200 * 4);
+    EXPECT_EQ(qk.layout(), layout);
+    EXPECT_EQ(expert.layout(), layout);
+    ExpectHolds(held_head, 0, head);
+    EXPECT_EQ(held_gate, gate.values);
+    const auto expect_near = [&](const PackedMatrix& packed, int64_t begin, const Stored& stored) {
+      for (int64_t o = 0; o < stored.outputs; ++o)
+        for (int64_t i = 0; i < 200; ++i) {
+          const float w = stored.values[o * 200 + i], scale = std::fabs(packed.Scale(begin + o, i));
+          const bool fp8 = layout.format == WeightFormat::kFp8E4M3;
+          const float limit = fp8 ? std::max(std::fabs(w) / 16, scale / 1024) : scale / 2;
+          ASSERT_LE(std::fabs(packed.At(begin + o, i) - w), limit * 1.0001f)
+              << LayoutName(layout) << " " << o << "," << i;
+        }
+    };
+    expect_near(qk, 0, q);
+    expect_near(qk, 40, k);
+    Stored first = e_gate;  // of the interleaved halves: a panel's first 16 columns
+    first.outputs = 16;
+    expect_near(expert.gate_up(), 0, first);
+  }
+}
+
+TEST(LoadQuantization, RefusesWhatItDoesNotKnow) {
+  EXPECT_EQ(*LayoutOf({}), WeightLayout());
+  EXPECT_EQ(*LayoutOf({.format = "int4", .group_size = 32, .zero_points = true}),
+            (WeightLayout{WeightFormat::kInt4, 32, true}));
+  EXPECT_THAT(LayoutOf({.format = "int3"}).status().message(), HasSubstr("none, fp8, int8, int4"));
+  EXPECT_THAT(LayoutOf({.format = "int4", .group_size = 48}).status().message(),
+              HasSubstr("quantization-group-size is 48, allowed are 32, 64, 128"));
 }
 
 TEST(MatrixOfScale, KnowsBothNames) {

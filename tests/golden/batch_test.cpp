@@ -12,13 +12,14 @@ namespace sluice {
 namespace {
 
 std::unique_ptr<Model> Load(const std::string& checkpoint, const std::string& overrides,
-                            const std::string& dtype) {
+                            const std::string& dtype, const std::string& quantization = "none") {
   Team team(2);
   ModelLoadOptions options;
   options.model_path = SLUICE_SOURCE_DIR "/tests/golden/" + checkpoint;
   options.load_format = overrides.empty() ? "auto" : "dummy";
   options.dtype = dtype;
   options.config_overrides = overrides;
+  options.quantization = {.format = quantization, .group_size = 32, .zero_points = true};
   options.show_progress = false;
   auto model = LoadModel(options, team);
   if (!model.ok()) {
@@ -49,17 +50,27 @@ std::vector<std::vector<float>> RunRequest(ModelRunner& runner, const std::vecto
 struct Case {
   const char* checkpoint;
   const char* dtype;
+  const char* quantization = "none";  // int4: groups of 32 with zero points
 };
 constexpr Case kCases[] = {
-    {"ling25", "bfloat16"}, {"ling25", "float32"},     {"ling20", "bfloat16"},
-    {"ling20", "float32"},  {"qwen3_moe", "bfloat16"}, {"qwen3_dense", "bfloat16"},
-    {"grok2", "bfloat16"},  {"grok2", "float32"},
+    {"ling25", "bfloat16"},
+    {"ling25", "float32"},
+    {"ling20", "bfloat16"},
+    {"ling20", "float32"},
+    {"qwen3_moe", "bfloat16"},
+    {"qwen3_dense", "bfloat16"},
+    {"grok2", "bfloat16"},
+    {"grok2", "float32"},
+    {"ling25", "bfloat16", "int8"},
+    {"ling25", "bfloat16", "int4"},
+    {"qwen3_moe", "bfloat16", "fp8"},
+    {"qwen3_moe", "float32", "int4"},
 };
 
 class Exactness : public testing::TestWithParam<Case> {
  protected:
   std::unique_ptr<Model> Load() {
-    return sluice::Load(GetParam().checkpoint, "", GetParam().dtype);
+    return sluice::Load(GetParam().checkpoint, "", GetParam().dtype, GetParam().quantization);
   }
 };
 
@@ -147,7 +158,10 @@ TEST_P(Exactness, ARetractedRequestContinuesWithTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, Exactness, testing::ValuesIn(kCases), [](const auto& test) {
-  return std::string(test.param.checkpoint) + "_" + test.param.dtype;
+  std::string name = std::string(test.param.checkpoint) + "_" + test.param.dtype;
+  if (test.param.quantization != std::string_view("none"))
+    name += "_" + std::string(test.param.quantization);
+  return name;
 });
 
 // Other members of the families: what config.json may say, on random weights.

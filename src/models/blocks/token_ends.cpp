@@ -35,7 +35,7 @@ void AddEmbeddingRow(const TokenEndsConfig& c, TokenEndsWeights* w, WeightPlaces
 
 void AddHeadRows(const TokenEndsConfig& c, TokenEndsWeights* w, WeightPlaces& places) {
   places.Vector(c.norm_name, c.hidden, &w->norm);
-  if (!c.tied) places.Matrix(c.head_name, c.vocab_size, c.hidden, &w->head, 0, c.vocab_size);
+  if (!c.tied) places.HeadMatrix(c.head_name, c.vocab_size, c.hidden, &w->head);
 }
 
 void EmbedTokens(const TokenEndsConfig& c, const TokenEndsWeights& w,
