@@ -26,8 +26,9 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
       .add_option("--activations", o.activations,
                   "How products read rows: none (as they are), int8 (quantised row by row)")
       ->capture_default_str();
-  parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
-      ->check(CLI::IsMember({"auto", "avx2", "avx512", "amx"}))
+  parser
+      .add_option("--cpu-isa", o.cpu_isa,
+                  "Fastest instruction set to use: auto, avx2, avx512, vnni, avx512_bf16, amx")
       ->capture_default_str();
   AddThreads(parser, o.threads);
   parser.add_option("--runs", o.runs, "Runs that count")
