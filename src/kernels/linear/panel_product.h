@@ -25,7 +25,8 @@ enum class PanelEpilogue {
 /// Sums are fp32 and their order depends on the kernel and on the matrix only: a row's bits are the
 /// same whatever the other rows, their number and the range of panels.
 struct PanelProduct {
-  const float* x;  // row r starts at x + (row_ids ? row_ids[r] : r) * x_stride
+  const float* x = nullptr;        // row r starts at x + (row_ids ? row_ids[r] : r) * x_stride
+  const Bf16* narrow_x = nullptr;  // instead of x, for kernels with bf16_inputs: the same values
   int64_t x_stride;
   const int32_t* row_ids = nullptr;  // [rows] or none: gathers rows
   int64_t rows;
@@ -49,7 +50,8 @@ struct PanelProduct {
   // kAccumulate only: y is [rows named by y_rows][(panel_end - panel_begin) * 32], whole panels.
   const float* row_weights = nullptr;  // [rows]
   const int32_t* y_rows = nullptr;     // [rows] row of y of each row of x
-  float* y;                            // row r starts at y + r * y_stride, output o (or i) at its o
+  float* y = nullptr;                  // row r starts at y + r * y_stride, output o (or i) at its o
+  Bf16* narrow_y = nullptr;            // instead of y, kGated and Rounding::kBf16 only
   int64_t y_stride;
 };
 

@@ -7,22 +7,34 @@
 namespace sluice {
 namespace {
 
-// A panel's cost in row units: reading its weights from memory takes about as long as multiplying
-// this many rows with it (16 bytes of weights a cycle of 32 FMAs against some 4 bytes from DRAM).
-constexpr int64_t kPanelReadRows = 16;
+// Rows that a lane multiplies with a weight in the time in which one byte of weights comes from
+// memory: some 25 GB/s a lane beside its neighbours, and 125 (AVX2), 250, 470 (vdpbf16ps) and 2,800
+// GFLOP/s (AMX).
+int64_t RowsPerByte(const PanelKernel& kernel) {
+  if (kernel.needs & kAmxBf16) return 64;
+  if (kernel.bf16_inputs) return 8;
+  return kernel.needs & kAvx512 ? 4 : 2;
+}
 
-int64_t PanelCost(const ExpertGroup& group) { return std::max(group.rows, kPanelReadRows); }
+// A panel's cost in row units: at least that of reading its weights from memory.
+int64_t PanelCost(const PackedMatrix& weight, int64_t rows, int64_t rows_per_byte) {
+  return std::max(rows, weight.panel_bytes() * rows_per_byte / weight.panel_elements());
+}
 
 // Calls function(group, panel_begin, panel_end) for lane's share of all groups' panels.
 template <class Weight, class F>
-void ForEachShare(std::span<const ExpertGroup> groups, Weight&& weight, int lane, int lanes,
+void ForEachShare(const ExpertGroupsArgs& args, Weight&& weight, int lane, int lanes,
                   F&& function) {
+  const int64_t rows_per_byte = RowsPerByte(*args.kernel);
+  const auto cost_of = [&](const ExpertGroup& group) {
+    return PanelCost(weight(group), group.rows, rows_per_byte);
+  };
   int64_t total = 0;
-  for (const ExpertGroup& group : groups) total += PanelCost(group) * weight(group).panels();
+  for (const ExpertGroup& group : args.groups) total += cost_of(group) * weight(group).panels();
   const int64_t begin = total * lane / lanes, end = total * (lane + 1) / lanes;
   int64_t at = 0;
-  for (const ExpertGroup& group : groups) {
-    const int64_t cost = PanelCost(group), panels = weight(group).panels();
+  for (const ExpertGroup& group : args.groups) {
+    const int64_t cost = cost_of(group), panels = weight(group).panels();
     const auto cut = [&](int64_t position) {  // rounded, and the same for both neighbours
       return std::clamp((position - at + cost / 2) / cost, int64_t{0}, panels);
     };
@@ -68,15 +80,18 @@ uint64_t ExpertGroupsBytes(int64_t experts) {
 }
 
 void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
+  const bool narrow = args.narrow_intermediate != nullptr;
   ForEachShare(
-      args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); },
-      lane, lanes,
+      args, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); }, lane,
+      lanes,
       [&](const ExpertGroup& group, int64_t panel_begin, int64_t panel_end) {
         const trace::Stage stage("gate/up",
                                  WeightBytes(group.weights->gate_up(), panel_begin, panel_end));
+        const int64_t row = group.row_begin * args.intermediate_stride;
         ForEachTile(args, panel_begin, panel_end, [&](int64_t begin, int64_t end) {
           args.kernel->Run({.x = args.x.data(),
-                            .x_stride = args.x.stride(0),
+                            .narrow_x = args.narrow_x,
+                            .x_stride = args.narrow_x ? args.narrow_x_stride : args.x.stride(0),
                             .row_ids = group.row_ids,
                             .rows = group.rows,
                             .weight = &group.weights->gate_up(),
@@ -88,7 +103,8 @@ void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
                             .integers = args.integers,
                             .lanes = lanes,
                             .prefetch = args.prefetch,
-                            .y = args.intermediate + group.row_begin * args.intermediate_stride,
+                            .y = narrow ? nullptr : args.intermediate + row,
+                            .narrow_y = narrow ? args.narrow_intermediate + row : nullptr,
                             .y_stride = args.intermediate_stride});
         });
       });
@@ -98,8 +114,8 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
   RunGateUp(args, team.lanes(), lane);
   team.Barrier();
   ForEachShare(
-      args.groups, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); },
-      lane, team.lanes(),
+      args, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); }, lane,
+      team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
         const trace::Stage stage("down", WeightBytes(group.weights->down(), begin, end));
         args.kernel->Run({.x = args.intermediate + group.row_begin * args.intermediate_stride,

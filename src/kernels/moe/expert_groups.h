@@ -29,9 +29,12 @@ uint64_t ExpertGroupsBytes(int64_t experts);
 struct ExpertGroupsArgs {
   std::span<const ExpertGroup> groups;
   View<const float, 2> x;
-  float* intermediate;          // [rows of all groups, intermediate_stride]
-  int64_t intermediate_stride;  // >= every group's intermediate width rounded up to 16
-  View<float, 2> out;           // [rows of all groups, hidden]
+  const Bf16* narrow_x = nullptr;  // instead of x, with rows `narrow_x_stride` apart
+  int64_t narrow_x_stride = 0;
+  float* intermediate = nullptr;        // [rows of all groups, intermediate_stride]
+  Bf16* narrow_intermediate = nullptr;  // instead of it; RunGateUp alone
+  int64_t intermediate_stride;          // >= every group's intermediate width rounded up to 16
+  View<float, 2> out;                   // [rows of all groups, hidden]
   Activation activation;
   Rounding rounding;
   const PanelKernel* kernel;

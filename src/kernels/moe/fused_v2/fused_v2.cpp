@@ -1,6 +1,7 @@
 #include "kernels/moe/fused_v2/fused_v2.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/units.h"
 #include "kernels/linear/integer/integer_kernel.h"
@@ -21,8 +22,14 @@ constexpr int64_t kSumsBytes = 16 << 20;
 // two visits of its sums in memory.
 constexpr int64_t kTilePanels = 4, kSliceInputs = kScaleInputsMax;
 
+// From so many tokens on x is narrowed to bfloat16s first, where the kernel multiplies those: every
+// row is then packed several times for each of its experts.
+constexpr int64_t kNarrowTokens = 64;
+
 // What a lane fetches while it waits: a share of its L2 that leaves room for packed rows.
 constexpr int64_t kFetchBytes = 256 << 10, kFetchPiece = 1 << 10, kLine = 64;
+
+int64_t NarrowStride(int64_t hidden) { return RoundUp(hidden, 32); }  // whole cache lines
 
 int64_t BlockTokens(int64_t tokens) { return std::min(tokens, kBlockTokens); }
 
@@ -66,8 +73,24 @@ class FetchAhead {
   const std::byte *at_, *end_;
 };
 
-const float* IntermediateRow(const Layer& layer, int64_t row) {
-  return layer.gate_up.intermediate + row * layer.gate_up.intermediate_stride;
+// A product with the intermediate rows from `row` on.
+PanelProduct Down(const Layer& layer, int64_t row, int64_t rows, const ExpertWeights& expert,
+                  int64_t panel_begin, int64_t panel_end) {
+  const ExpertGroupsArgs& groups = layer.gate_up;
+  const int64_t at = row * groups.intermediate_stride;
+  const bool narrow = groups.narrow_intermediate != nullptr;
+  return {.x = narrow ? nullptr : groups.intermediate + at,
+          .narrow_x = narrow ? groups.narrow_intermediate + at : nullptr,
+          .x_stride = groups.intermediate_stride,
+          .rows = rows,
+          .weight = &expert.down(),
+          .panel_begin = panel_begin,
+          .panel_end = panel_end,
+          .rounding = layer.args.rounding,
+          .integers = groups.integers,
+          .lanes = layer.lanes,
+          .prefetch = layer.ablation.prefetch,
+          .y_stride = 0};
 }
 
 void ClearSums(const Columns& columns, int64_t tokens) {
@@ -88,29 +111,22 @@ void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t
     const int64_t row = group.row_begin + first;
     const trace::Stage stage("down", WeightBytes(group.weights->down(), columns.panel_begin,
                                                  columns.panel_begin + columns.panels));
-    for (int64_t tile = 0; tile < columns.panels; tile += tile_panels)
-      layer.kernel.Run(
-          {.x = IntermediateRow(layer, row),
-           .x_stride = layer.gate_up.intermediate_stride,
-           .rows = last - first,
-           .weight = &group.weights->down(),
-           .panel_begin = columns.panel_begin + tile,
-           .panel_end = columns.panel_begin + std::min(tile + tile_panels, columns.panels),
-           .epilogue = PanelEpilogue::kAccumulate,
-           .rounding = layer.args.rounding,
-           .integers = layer.gate_up.integers,
-           .lanes = layer.lanes,
-           .prefetch = layer.ablation.prefetch,
-           .input_begin = input_begin,
-           .input_end = input_end,
-           .partial = columns.partial
-                          ? columns.partial + partial_row * columns.stride() + tile * kPanelOutputs
-                          : nullptr,
-           .partial_stride = columns.stride(),
-           .row_weights = layer.rows.weights + row,
-           .y_rows = layer.block_tokens + row,
-           .y = columns.sums + tile * kPanelOutputs,
-           .y_stride = columns.stride()});
+    for (int64_t tile = 0; tile < columns.panels; tile += tile_panels) {
+      PanelProduct product =
+          Down(layer, row, last - first, *group.weights, columns.panel_begin + tile,
+               columns.panel_begin + std::min(tile + tile_panels, columns.panels));
+      product.epilogue = PanelEpilogue::kAccumulate;
+      product.input_begin = input_begin;
+      product.input_end = input_end;
+      if (columns.partial)
+        product.partial = columns.partial + partial_row * columns.stride() + tile * kPanelOutputs;
+      product.partial_stride = columns.stride();
+      product.row_weights = layer.rows.weights + row;
+      product.y_rows = layer.block_tokens + row;
+      product.y = columns.sums + tile * kPanelOutputs;
+      product.y_stride = columns.stride();
+      layer.kernel.Run(product);
+    }
     partial_row += last - first;
   }
 }
@@ -135,18 +151,11 @@ void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t e
   if (args.shared && layer.ablation.shared) {  // otherwise its output is in y already
     const trace::Stage stage("down", WeightBytes(args.shared->down(), columns.panel_begin,
                                                  columns.panel_begin + columns.panels));
-    layer.kernel.Run({.x = IntermediateRow(layer, layer.shared_begin + begin),
-                      .x_stride = layer.gate_up.intermediate_stride,
-                      .rows = end - begin,
-                      .weight = &args.shared->down(),
-                      .panel_begin = columns.panel_begin,
-                      .panel_end = columns.panel_begin + columns.panels,
-                      .rounding = args.rounding,
-                      .integers = layer.gate_up.integers,
-                      .lanes = layer.lanes,
-                      .prefetch = layer.ablation.prefetch,
-                      .y = args.y.row(begin),
-                      .y_stride = args.y.stride(0)});
+    PanelProduct product = Down(layer, layer.shared_begin + begin, end - begin, *args.shared,
+                                columns.panel_begin, columns.panel_begin + columns.panels);
+    product.y = args.y.row(begin);
+    product.y_stride = args.y.stride(0);
+    layer.kernel.Run(product);
   }
   const trace::Stage stage("combine");
   const auto combine = exec.machine.Has(kAvx512) ? CombineRowsAvx512 : CombineRowsAvx2;
@@ -217,6 +226,18 @@ void MakeOutputs(const Layer& layer, const Exec& exec, int lane) {
   }
 }
 
+// This lane's share of x as bfloat16s, which its values are.
+void NarrowRows(const Layer& layer, Bf16* narrow, int lanes, int lane) {
+  const trace::Stage stage("gather");
+  const View<const float, 2>& x = layer.args.x;
+  for (int64_t t = x.dim(0) * lane / lanes; t < x.dim(0) * (lane + 1) / lanes; ++t) {
+    const float* const from = x.row(t);
+    Bf16* const to = narrow + t * layer.gate_up.narrow_x_stride;
+    for (int64_t i = 0; i < x.dim(1); ++i)
+      to[i].bits = static_cast<uint16_t>(std::bit_cast<uint32_t>(from[i]) >> 16);
+  }
+}
+
 const int32_t* WithinBlocks(const ExpertRows& rows, int64_t count, int64_t tokens, Arena& scratch) {
   if (tokens <= kBlockTokens) return rows.tokens;
   auto* within = scratch.Allocate<int32_t>(count);
@@ -229,12 +250,15 @@ const int32_t* WithinBlocks(const ExpertRows& rows, int64_t count, int64_t token
 
 uint64_t FusedV2ScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_t intermediate,
                              int64_t experts, bool residency) {
-  constexpr uint64_t kAlignment = 64, kAllocations = 4;
+  constexpr uint64_t kAlignment = 64, kAllocations = 5;
   const auto rows = static_cast<uint64_t>(tokens * (top_k + 1));
   const auto sums = static_cast<uint64_t>(BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs));
-  const uint64_t floats = rows * static_cast<uint64_t>(IntermediateStride(intermediate)) + sums +
-                          (residency ? 0 : sums * static_cast<uint64_t>(top_k));
-  return ExpertRowsBytes(tokens, top_k, experts) + floats * sizeof(float) + rows * sizeof(int32_t) +
+  const uint64_t intermediates = rows * static_cast<uint64_t>(IntermediateStride(intermediate));
+  const auto narrow_x = static_cast<uint64_t>(tokens * NarrowStride(hidden));
+  const uint64_t row_bytes =
+      std::max(intermediates * sizeof(float), (intermediates + narrow_x) * sizeof(Bf16));
+  return ExpertRowsBytes(tokens, top_k, experts) + row_bytes + rows * sizeof(int32_t) +
+         sums * sizeof(float) * (residency ? 1 : 1 + static_cast<uint64_t>(top_k)) +
          ExpertGroupsBytes(experts) + kAllocations * kAlignment;
 }
 
@@ -257,6 +281,13 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       std::max(args.experts->front().intermediate(), shared ? args.shared->intermediate() : 0));
   const int64_t sums = BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs);
   const ExpertRows rows = SortByExpert(args, exec.scratch);
+  const IntegerKernel* const integers = SelectIntegerKernel(exec.machine, args.activations);
+  // Rows that are quantised are read as floats, and those of other kernels multiplied as floats.
+  const bool narrow = kernel.bf16_inputs && !integers;
+  Bf16* const narrow_x = narrow && tokens >= kNarrowTokens
+                             ? exec.scratch.Allocate<Bf16>(tokens * NarrowStride(hidden))
+                             : nullptr;
+  const int64_t intermediates = (routed + (shared ? tokens : 0)) * stride;
   const Layer layer{
       .args = args,
       .ablation = ablation,
@@ -266,14 +297,17 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       .block_tokens = WithinBlocks(rows, routed, tokens, exec.scratch),
       .gate_up = {.groups = MakeExpertGroups(args, rows, shared, exec.scratch),
                   .x = args.x,
-                  .intermediate =
-                      exec.scratch.Allocate<float>((routed + (shared ? tokens : 0)) * stride),
+                  .narrow_x = narrow_x,
+                  .narrow_x_stride = NarrowStride(hidden),
+                  .intermediate = narrow ? nullptr : exec.scratch.Allocate<float>(intermediates),
+                  .narrow_intermediate =
+                      narrow ? exec.scratch.Allocate<Bf16>(intermediates) : nullptr,
                   .intermediate_stride = stride,
                   .out = {},
                   .activation = args.activation,
                   .rounding = args.rounding,
                   .kernel = &kernel,
-                  .integers = SelectIntegerKernel(exec.machine, args.activations),
+                  .integers = integers,
                   .prefetch = ablation.prefetch,
                   .tile_panels = ablation.residency ? 0 : kTilePanels},
       .shared_begin = routed,
@@ -281,6 +315,10 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       .partial =
           ablation.residency ? nullptr : exec.scratch.Allocate<float>(sums * args.ids.dim(1))};
   exec.team.Run([&](int lane) {
+    if (narrow_x) {
+      NarrowRows(layer, narrow_x, exec.team.lanes(), lane);
+      exec.team.Barrier();
+    }
     RunGateUp(layer.gate_up, exec.team.lanes(), lane);
     WaitForAll(layer, exec.team, lane);
     MakeOutputs(layer, exec, lane);
