@@ -186,7 +186,7 @@ TEST(Moe, BackEndsAgreeBitForBitOnLargeBatches) {
     TestExec test(2, 256 << 20);
     std::vector<float> epmoe, fused, row;
     Moe(c.Args(epmoe, 0, shape.tokens), MoeBackend::kEpmoe, test.exec);
-    for (const MoeBackend backend : {MoeBackend::kFused, MoeBackend::kFusedV2}) {
+    for (const MoeBackend backend : {MoeBackend::kFused, MoeBackend::kFusedV2, MoeBackend::kAuto}) {
       Moe(c.Args(fused, 0, shape.tokens), backend, test.exec);
       EXPECT_EQ(epmoe, fused);
       Moe(c.Args(row, 2048, 1), backend, test.exec);
