@@ -1,6 +1,7 @@
 // pack_bench [lanes [format]]: packing a checkpoint's bfloat16 rows, quantised as they are, beside
 // memcpy from memory to memory. A run of either alternates; printed are medians and the median of
-// the paired shares. Bytes moved are those read and those written; memcpy moves each byte twice.
+// the paired shares: of bytes read in those that memcpy copies, and of bytes moved (those read and
+// those written; memcpy moves each one twice).
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -68,10 +69,10 @@ void Measure(WeightLayout layout, bench::ReadBandwidth& bandwidth, Team& team) {
     rates.push_back(moved / (bench::Now(lanes) - begin));
     shares.push_back(rates.back() / copies.back());
   }
-  const double rate = bench::Median(rates);
-  std::printf("%-32s %6.2f GB/s of bfloat16s %6.2f GB/s moved %5.1f %% of memcpy's %6.2f\n",
-              LayoutName(layout).c_str(), rate * source / moved * 1e-9, rate * 1e-9,
-              100 * bench::Median(shares), bench::Median(copies) * 1e-9);
+  const double rate = bench::Median(rates), share = 100 * bench::Median(shares);
+  std::printf("%-36s %6.2f GB/s of bfloat16s, %5.1f %% of memcpy's %6.2f; %6.2f moved, %5.1f %%\n",
+              LayoutName(layout).c_str(), rate * source / moved * 1e-9, 2 * share * source / moved,
+              bench::Median(copies) / 2 * 1e-9, rate * 1e-9, share);
   std::fflush(stdout);
 }
 
