@@ -12,7 +12,8 @@ namespace sluice {
 namespace {
 
 std::unique_ptr<Model> Load(const std::string& checkpoint, const std::string& overrides,
-                            const std::string& dtype, const std::string& quantization = "none") {
+                            const std::string& dtype, const std::string& quantization = "none",
+                            ActivationQuant activations = ActivationQuant::kNone) {
   Team team(2);
   ModelLoadOptions options;
   options.model_path = SLUICE_SOURCE_DIR "/tests/golden/" + checkpoint;
@@ -20,6 +21,7 @@ std::unique_ptr<Model> Load(const std::string& checkpoint, const std::string& ov
   options.dtype = dtype;
   options.config_overrides = overrides;
   options.quantization = {.format = quantization, .group_size = 32, .zero_points = true};
+  options.activations = activations;
   options.show_progress = false;
   auto model = LoadModel(options, team);
   if (!model.ok()) {
@@ -51,6 +53,7 @@ struct Case {
   const char* checkpoint;
   const char* dtype;
   const char* quantization = "none";  // int4: groups of 32 with zero points
+  ActivationQuant activations = ActivationQuant::kNone;
 };
 constexpr Case kCases[] = {
     {"ling25", "bfloat16"},
@@ -65,12 +68,15 @@ constexpr Case kCases[] = {
     {"ling25", "bfloat16", "int4"},
     {"qwen3_moe", "bfloat16", "fp8"},
     {"qwen3_moe", "float32", "int4"},
+    {"ling25", "bfloat16", "int8", ActivationQuant::kInt8},
+    {"qwen3_moe", "float32", "int4", ActivationQuant::kInt8},
 };
 
 class Exactness : public testing::TestWithParam<Case> {
  protected:
   std::unique_ptr<Model> Load() {
-    return sluice::Load(GetParam().checkpoint, "", GetParam().dtype, GetParam().quantization);
+    return sluice::Load(GetParam().checkpoint, "", GetParam().dtype, GetParam().quantization,
+                        GetParam().activations);
   }
 };
 
@@ -161,6 +167,7 @@ INSTANTIATE_TEST_SUITE_P(, Exactness, testing::ValuesIn(kCases), [](const auto& 
   std::string name = std::string(test.param.checkpoint) + "_" + test.param.dtype;
   if (test.param.quantization != std::string_view("none"))
     name += "_" + std::string(test.param.quantization);
+  if (test.param.activations != ActivationQuant::kNone) name += "_rows";
   return name;
 });
 
