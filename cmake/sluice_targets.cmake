@@ -11,8 +11,12 @@ endfunction()
 function(sluice_isa_sources name isa)
   list(TRANSFORM ARGN PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/ OUTPUT_VARIABLE files)
   target_sources(sluice_${name} PRIVATE ${files})
+  set(optimise -O3)
+  if(SLUICE_SANITIZE MATCHES "address")  # checks in unrolled loops: minutes a file, 30 s at -O0
+    set(optimise -O0)
+  endif()
   set_source_files_properties(${files} TARGET_DIRECTORY sluice_${name}
-    PROPERTIES COMPILE_OPTIONS "${SLUICE_ISA_${isa}};-O3")
+    PROPERTIES COMPILE_OPTIONS "${SLUICE_ISA_${isa}};${optimise}")
 endfunction()
 
 # sluice_test(name SOURCES ... LINK ... LABELS ...): a GoogleTest program, one ctest entry. Those with
