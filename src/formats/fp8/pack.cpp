@@ -3,8 +3,7 @@
 #include <immintrin.h>
 
 #include "formats/fp8/e4m3.h"
-#include "formats/load_rows.h"
-#include "formats/panel_pieces.h"
+#include "formats/pack_codes.h"
 
 namespace sluice {
 namespace {
@@ -55,67 +54,39 @@ __m256i Encode(__m256 x) {
   return _mm256_or_si256(code, sign_bit);
 }
 
-// Sixteen codes; `divisor` is the scale, or 1 where that is 0.
-template <class T>
-__m128i Codes(const T* from, __m256 divisor) {
-  return ToBytes<false>(Encode(_mm256_div_ps(LoadFloats(from), divisor)),
-                        Encode(_mm256_div_ps(LoadFloats(from + 8), divisor)));
+struct Quantizer {
+  static float Scale(float largest) { return largest / kE4M3Max; }
+  template <class T>
+  static __m128i Codes(const T* from, __m256 divisor) {
+    return ToBytes<false>(Encode(_mm256_div_ps(LoadFloats(from), divisor)),
+                          Encode(_mm256_div_ps(LoadFloats(from + 8), divisor)));
+  }
+  static uint8_t Code(float x, float scale) { return FloatToE4M3(x / (scale == 0 ? 1 : scale)); }
+};
+
+auto StoreIn(uint8_t* panels, int64_t panel_elements) {
+  return [=](__m128i(&codes)[8], int64_t output, int64_t input) {
+    StorePairs(codes, panels + PanelElement(panel_elements, output, input));
+  };
+}
+auto SetIn(uint8_t* panels, int64_t panel_elements) {
+  return [=](int64_t output, int64_t input, uint8_t code) {
+    panels[PanelElement(panel_elements, output, input)] = code;
+  };
 }
 
 template <class T>
 void QuantizePack(uint8_t* panels, int64_t panel_elements, float* scales, int64_t output_begin,
                   View<const T, 2> rows) {
-  const int64_t inputs = rows.dim(1);
-  // With a row's first piece.
-  const auto set_scale = [&](int64_t row, int64_t output) {
-    scales[output] = LargestMagnitude(rows.row(row), inputs) / kE4M3Max;
-  };
-  const auto divisor = [&](int64_t output) { return scales[output] == 0 ? 1 : scales[output]; };
-  ForEachPanelPiece(
-      output_begin, rows.dim(0), inputs,
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        __m256 divisors[8];
-        for (int64_t r = 0; r < 8; ++r) {
-          if (begin == 0) set_scale(row + r, output + r);
-          divisors[r] = _mm256_set1_ps(divisor(output + r));
-        }
-        for (int64_t i = begin; i < end; i += kPackInputs) {
-          __m128i codes[8];
-#pragma GCC unroll 8
-          for (int64_t r = 0; r < 8; ++r) codes[r] = Codes(rows.row(row + r) + i, divisors[r]);
-          StorePairs(codes, panels + PanelElement(panel_elements, output, i));
-        }
-      },
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        if (begin == 0) set_scale(row, output);
-        for (int64_t i = begin; i < end; ++i)
-          panels[PanelElement(panel_elements, output, i)] =
-              FloatToE4M3(AsFloat(rows(row, i)) / divisor(output));
-      });
+  QuantizePackCodes<Quantizer>(output_begin, rows, scales, StoreIn(panels, panel_elements),
+                               SetIn(panels, panel_elements));
 }
 
 }  // namespace
 
 void PackFp8(uint8_t* panels, int64_t panel_elements, int64_t output_begin,
              View<const uint8_t, 2> rows) {
-  ForEachPanelPiece(
-      output_begin, rows.dim(0), rows.dim(1),
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i += kPackInputs) {
-          __m128i codes[8];
-#pragma GCC unroll 8
-          for (int64_t r = 0; r < 8; ++r) {
-            const uint8_t* from = rows.row(row + r) + i;
-            _mm_prefetch(reinterpret_cast<const char*>(from) + kPackPrefetchBytes, _MM_HINT_T0);
-            codes[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-          }
-          StorePairs(codes, panels + PanelElement(panel_elements, output, i));
-        }
-      },
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          panels[PanelElement(panel_elements, output, i)] = rows(row, i);
-      });
+  PackCodes(output_begin, rows, StoreIn(panels, panel_elements), SetIn(panels, panel_elements));
 }
 
 void QuantizePackFp8(uint8_t* panels, int64_t panel_elements, float* scales, int64_t output_begin,

@@ -3,8 +3,7 @@
 #include <immintrin.h>
 
 #include "formats/int4/quantize.h"
-#include "formats/load_rows.h"
-#include "formats/panel_pieces.h"
+#include "formats/pack_codes.h"
 
 namespace sluice {
 namespace {
@@ -196,23 +195,13 @@ uint8_t Int4Panels::ZeroPoint(int64_t output, int64_t block) const {
 }
 
 void PackInt4(const Int4Panels& to, int64_t output_begin, View<const uint8_t, 2> rows) {
-  ForEachPanelPiece(
-      output_begin, rows.dim(0), rows.dim(1),
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i += kPackInputs) {
-          __m128i codes[8];
-#pragma GCC unroll 8
-          for (int64_t r = 0; r < 8; ++r) {
-            const uint8_t* from = rows.row(row + r) + i;
-            _mm_prefetch(reinterpret_cast<const char*>(from) + kPackPrefetchBytes, _MM_HINT_T0);
-            codes[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-          }
-          StoreBlocks(codes, to.panels + PanelNibbleByte(to.panel_bytes, output, i));
-        }
+  PackCodes(
+      output_begin, rows,
+      [&](const __m128i(&codes)[8], int64_t output, int64_t input) {
+        StoreBlocks(codes, to.panels + PanelNibbleByte(to.panel_bytes, output, input));
       },
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          SetNibble(to.panels, to.panel_bytes, output, i, rows(row, i));
+      [&](int64_t output, int64_t input, uint8_t code) {
+        SetNibble(to.panels, to.panel_bytes, output, input, code);
       });
   FillInt4Padding(to, output_begin, rows.dim(0), rows.dim(1));
 }

@@ -3,8 +3,7 @@
 #include <immintrin.h>
 
 #include "formats/int8/quantize.h"
-#include "formats/load_rows.h"
-#include "formats/panel_pieces.h"
+#include "formats/pack_codes.h"
 
 namespace sluice {
 namespace {
@@ -23,66 +22,39 @@ void StoreQuads(const __m128i (&rows)[8], uint8_t* to) {
   }
 }
 
-// Sixteen codes; `divisor` is the scale, or 1 where that is 0.
-template <class T>
-__m128i Codes(const T* from, __m256 divisor) {
-  const __m128i codes = ToBytes<true>(Quotients(from, divisor), Quotients(from + 8, divisor));
-  return _mm_max_epi8(codes, _mm_set1_epi8(-127));
+struct Quantizer {
+  static float Scale(float largest) { return Int8Scale(largest); }
+  template <class T>
+  static __m128i Codes(const T* from, __m256 divisor) {
+    const __m128i codes = ToBytes<true>(Quotients(from, divisor), Quotients(from + 8, divisor));
+    return _mm_max_epi8(codes, _mm_set1_epi8(-127));
+  }
+  static uint8_t Code(float x, float scale) { return static_cast<uint8_t>(Int8Code(x, scale)); }
+};
+
+auto StoreIn(uint8_t* panels, int64_t panel_bytes) {
+  return [=](const __m128i(&codes)[8], int64_t output, int64_t input) {
+    StoreQuads(codes, panels + PanelQuadByte(panel_bytes, output, input));
+  };
+}
+auto SetIn(uint8_t* panels, int64_t panel_bytes) {
+  return [=](int64_t output, int64_t input, uint8_t code) {
+    panels[PanelQuadByte(panel_bytes, output, input)] = code;
+  };
 }
 
 template <class T>
 void QuantizePack(uint8_t* panels, int64_t panel_bytes, float* scales, int64_t output_begin,
                   View<const T, 2> rows) {
-  const int64_t inputs = rows.dim(1);
-  // With a row's first piece.
-  const auto set_scale = [&](int64_t row, int64_t output) {
-    scales[output] = Int8Scale(LargestMagnitude(rows.row(row), inputs));
-  };
-  ForEachPanelPiece(
-      output_begin, rows.dim(0), inputs,
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        __m256 divisors[8];
-        for (int64_t r = 0; r < 8; ++r) {
-          if (begin == 0) set_scale(row + r, output + r);
-          divisors[r] = _mm256_set1_ps(scales[output + r] == 0 ? 1 : scales[output + r]);
-        }
-        for (int64_t i = begin; i < end; i += kPackInputs) {
-          __m128i codes[8];
-#pragma GCC unroll 8
-          for (int64_t r = 0; r < 8; ++r) codes[r] = Codes(rows.row(row + r) + i, divisors[r]);
-          StoreQuads(codes, panels + PanelQuadByte(panel_bytes, output, i));
-        }
-      },
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        if (begin == 0) set_scale(row, output);
-        for (int64_t i = begin; i < end; ++i)
-          panels[PanelQuadByte(panel_bytes, output, i)] =
-              static_cast<uint8_t>(Int8Code(AsFloat(rows(row, i)), scales[output]));
-      });
+  QuantizePackCodes<Quantizer>(output_begin, rows, scales, StoreIn(panels, panel_bytes),
+                               SetIn(panels, panel_bytes));
 }
 
 }  // namespace
 
 void PackInt8(uint8_t* panels, int64_t panel_bytes, int64_t output_begin,
               View<const uint8_t, 2> rows) {
-  ForEachPanelPiece(
-      output_begin, rows.dim(0), rows.dim(1),
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i += kPackInputs) {
-          __m128i codes[8];
-#pragma GCC unroll 8
-          for (int64_t r = 0; r < 8; ++r) {
-            const uint8_t* from = rows.row(row + r) + i;
-            _mm_prefetch(reinterpret_cast<const char*>(from) + kPackPrefetchBytes, _MM_HINT_T0);
-            codes[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-          }
-          StoreQuads(codes, panels + PanelQuadByte(panel_bytes, output, i));
-        }
-      },
-      [&](int64_t row, int64_t output, int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          panels[PanelQuadByte(panel_bytes, output, i)] = rows(row, i);
-      });
+  PackCodes(output_begin, rows, StoreIn(panels, panel_bytes), SetIn(panels, panel_bytes));
 }
 
 void QuantizePackInt8(uint8_t* panels, int64_t panel_bytes, float* scales, int64_t output_begin,
