@@ -134,6 +134,10 @@ TEST(Machine, RefusesUnknownAndAbsentInstructionSets) {
     EXPECT_TRUE(dots->Has(kFastBf16Dot));
     EXPECT_FALSE(LimitedMachine("avx512")->Has(kFastBf16Dot));
   }
+  if (const auto vbmi = LimitedMachine("avx512_vbmi"); vbmi.ok()) {
+    EXPECT_TRUE(vbmi->Has(kAvx512 | kAvx512Vbmi));
+    EXPECT_FALSE(vbmi->Has(kFastBf16Dot));
+  }
   if (!ThisMachine().Has(kAmxBf16)) {
     EXPECT_EQ(LimitedMachine("amx").status().code(), Code::kUnsupported);
   }

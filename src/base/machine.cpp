@@ -89,6 +89,24 @@ uint64_t ReadMemInfo(std::string_view key) {
   return 0;
 }
 
+// What --cpu-isa may name, and what that leaves.
+struct Limit {
+  std::string_view name;
+  uint32_t needs;
+};
+
+// clang-format off
+constexpr Limit kLimits[] = {
+    {"avx2",        kAvx2},
+    {"avx_vnni",    kAvx2 | kAvxVnni},
+    {"avx512",      kAvx2 | kAvx512},
+    {"vnni",        kAvx2 | kAvx512 | kAvx512Vnni},
+    {"avx512_vbmi", kAvx2 | kAvx512 | kAvx512Vbmi},
+    {"avx512_bf16", kAvx2 | kAvx512 | kAvx512Vbmi | kAvx512Bf16},
+    {"amx",         kAvx2 | kAvx512 | kAmxBf16},
+};
+// clang-format on
+
 }  // namespace
 
 const Machine& ThisMachine() {
@@ -98,27 +116,19 @@ const Machine& ThisMachine() {
 
 Result<Machine> LimitedMachine(std::string_view isa) {
   Machine machine = ThisMachine();
-  uint32_t wanted;
   if (isa == "auto") return machine;
-  if (isa == "avx2")
-    wanted = kAvx2;
-  else if (isa == "avx512")
-    wanted = kAvx2 | kAvx512;
-  else if (isa == "vnni")
-    wanted = kAvx2 | kAvx512 | kAvx512Vnni;
-  else if (isa == "avx512_bf16")
-    wanted = kAvx2 | kAvx512 | kAvx512Vbmi | kAvx512Bf16;
-  else if (isa == "amx")
-    wanted = kAvx2 | kAvx512 | kAmxBf16;
-  else
-    return ParamError(Code::kInvalidArgument, "cpu-isa",
-                      "cpu-isa is {}, allowed are auto, avx2, avx512, vnni, avx512_bf16, amx",
-                      Quoted(isa));
-  if (!machine.Has(wanted))
+  const auto* const limit = std::ranges::find(kLimits, isa, &Limit::name);
+  if (limit == std::end(kLimits)) {
+    std::string names;
+    for (const Limit& known : kLimits) names += ", " + std::string(known.name);
+    return ParamError(Code::kInvalidArgument, "cpu-isa", "cpu-isa is {}, allowed are auto{}",
+                      Quoted(isa), names);
+  }
+  if (!machine.Has(limit->needs))
     return ParamError(Code::kUnsupported, "cpu-isa", "cpu-isa is {}, but this machine has only {}",
                       isa, DescribeFeatures(machine));
-  if (isa == "amx") wanted = machine.features;  // everything below it as well
-  machine.features &= wanted;
+  if (isa == "amx") return machine;  // and everything below it
+  machine.features = limit->needs;
   if (isa == "avx512_bf16") machine.features |= kFastBf16Dot;
   return machine;
 }

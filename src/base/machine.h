@@ -35,8 +35,8 @@ struct Machine {
 /// Asks the processor once (and, for AMX, the kernel's permission); later calls return the same.
 const Machine& ThisMachine();
 
-/// The machine limited to what `isa` names: "auto" (everything), "avx2", "avx512", "vnni",
-/// "avx512_bf16" (vdpbf16ps, fast here or not), "amx".
+/// The machine limited to what `isa` names: "auto" (everything), "avx2", "avx_vnni", "avx512",
+/// "vnni", "avx512_vbmi", "avx512_bf16" (vdpbf16ps, fast here or not), "amx".
 /// Errors: kInvalidArgument for an unknown name, kUnsupported if the machine lacks it.
 Result<Machine> LimitedMachine(std::string_view isa);
 

@@ -139,7 +139,8 @@ void AddMachineFlags(CLI::App& parser, EngineFlags& flags) {
       ->check(CLI::Range(0, 4096))
       ->group(group);
   parser.add_option("--cpu-isa", o.cpu_isa, "Fastest instruction set to use")
-      ->check(CLI::IsMember({"auto", "avx2", "avx512", "vnni", "avx512_bf16", "amx"}))
+      ->check(CLI::IsMember(
+          {"auto", "avx2", "avx_vnni", "avx512", "vnni", "avx512_vbmi", "avx512_bf16", "amx"}))
       ->capture_default_str()
       ->group(group);
   parser.add_option("--log-level", flags.log_level, "trace, debug, info, warning, error, off")
