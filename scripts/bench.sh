@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the release, then measures: each operation beside this machine's ceilings, then whole models
-# through the engine. One report of medians, on the terminal and in build/bench.txt; some 4 minutes
+# through the engine. One report of medians, on the terminal and in build/bench.txt; some 5 minutes
 # after the build. Nothing else should run meanwhile. See docs/performance.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +32,10 @@ report() {
   run 60 "2 layers at Ling-2.6-flash widths, whole" \
     "$sluice" bench "${flash[@]}" --concurrency 1 --prompt-tokens 128 --decode-tokens 32 --runs 3
   run 30 "streams through the engine" build/release/bench/engine_streams models/sluice-tiny
+  run 60 "single products" "$sluice" bench linear --shapes 4096x4096 --tokens 1,16,512 \
+    --format bf16,fp8,int8,int4 --seconds-max 3
+  run 120 "mixture-of-experts layers" "$sluice" bench moe --geometry Ling-mini-2.0 \
+    --tokens 1,32,512 --format bf16,fp8,int8,int4 --seconds-max 3
   local program
   while read -r program; do
     run "$seconds_max" "$(basename "$program")" "$program"

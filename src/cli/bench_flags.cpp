@@ -13,26 +13,41 @@ void AddThreads(CLI::App& parser, int& threads) {
 }
 
 void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
-  parser.add_option("--geometry", o.geometry, "A shipped geometry or a checkpoint's directory");
-  parser.add_option("--tokens", o.tokens, "Rows of a call, one or several")
+  parser.add_option("--geometry", o.geometries, "Shipped geometries or directories of checkpoints")
+      ->delimiter(',');
+  parser.add_option("--tokens", o.tokens, "Rows of a call")->delimiter(',')->capture_default_str();
+  parser
+      .add_option(
+          "--format", o.formats,
+          "Of the weights: bf16, fp8 (a scale an output), fp8_block (a scale a block of 128 "
+          "x 128), int8, int4")
       ->delimiter(',')
       ->capture_default_str();
   parser
-      .add_option("--format", o.format,
-                  "Of the weights: bf16, fp8 (a scale an output), fp8_block, int8, int4 (groups of "
-                  "128), int4_64, int4_32, and int4's with _zp (zero points)")
+      .add_option("--quantization-group-size,--group-size", o.group_size,
+                  "Inputs that share an int4 scale: 32, 64, 128")
+      ->capture_default_str();
+  parser.add_flag("--quantization-zero-points,--zero-points", o.zero_points,
+                  "A zero point for each int4 group");
+  parser
+      .add_option("--activation-quantization", o.activations,
+                  "Of rows that meet int8 or int4 weights: auto (int8), none, int8")
+      ->delimiter(',')
       ->capture_default_str();
   parser
-      .add_option("--activations", o.activations,
-                  "How products read rows: none (as they are), int8 (quantised row by row)")
-      ->capture_default_str();
-  parser
-      .add_option("--cpu-isa", o.cpu_isa,
-                  "Fastest instruction set to use: auto, avx2, avx512, vnni, avx512_bf16, amx")
+      .add_option(
+          "--cpu-isa", o.cpu_isa,
+          "Fastest instruction set to use: auto, avx2, avx_vnni, avx512, vnni, avx512_vbmi, "
+          "avx512_bf16, amx")
       ->capture_default_str();
   AddThreads(parser, o.threads);
   parser.add_option("--runs", o.runs, "Runs that count")
       ->check(CLI::Range(9, 10000))
+      ->capture_default_str();
+  parser
+      .add_option("--seconds-max", o.seconds_max,
+                  "Of the runs of lines that take turns: after that no disturbed run is repeated")
+      ->check(NotNegative)
       ->capture_default_str();
   parser.add_option("--seed", o.seed, "Of weights, rows and routing")
       ->check(NotNegative)
@@ -46,9 +61,24 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
 }
 
 constexpr const char* kCeilings =
+    "Lists are separated by commas; every combination is measured, one layer in memory at a time.\n"
     "Before and after every run the machine's ceilings are measured; a run beside which one moved "
-    "by "
-    "more than 10 % is repeated.\n";
+    "by\n"
+    "more than 10 % is repeated, in at most three times the runs. Where too few were left, the "
+    "line\n"
+    "says disturbed. With one thread its processor time is measured, otherwise the clock on the "
+    "wall.\n"
+    "  roof       share of the roofline: the larger of weight bytes / read bandwidth and "
+    "operations "
+    "/\n"
+    "             peak of the instruction that the products are made of, over the time taken\n"
+    "  beyond ms  the time that a call takes more than that\n"
+    "  error      relative 2-norm of the worst of a few rows, against sums of doubles\n";
+
+constexpr const char* kTurns =
+    "  pace       of lines with the same tokens, which take turns run by run: the line's share of "
+    "the\n"
+    "             roofline over the first one's, median of the rounds\n";
 
 constexpr const char* kStagesHelp =
     "--trace and --plot break calls down that are made beside the measured ones. Visible: the "
@@ -95,30 +125,62 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   CLI::App& moe = *bench.add_subcommand("moe", "One mixture-of-experts layer");
   AddLayerFlags(moe, parts.moe);
   moe.get_option("--geometry")->required();
+  moe.get_option("--geometry")
+      ->description(
+          "Shipped geometries, directories of checkpoints, or shapes in numbers:\n"
+          "HIDDENxINTERMEDIATExEXPERTSxTOP_K[xSHARED]");
   moe.add_option("--ep-share", parts.moe.ep_share, "What one of N devices owns, as 1/N")
       ->capture_default_str();
-  moe.add_option("--backend", parts.moe.backends,
-                 "As --moe-backend, one or several beside each other")
+  moe.add_option("--moe-backend,--backend", parts.moe.backends,
+                 "How experts are computed: auto, epmoe, fused, fused_v2")
       ->delimiter(',')
       ->capture_default_str();
-  moe.add_option("--ablate", parts.moe.ablate,
-                 "Parts of fused_v2 to do without, one or several: shared (expert in the task "
-                 "list), prefetch, residency, overlap")
-      ->delimiter(',');
-  moe.add_option("--routing", parts.moe.routing, "uniform, zipf, hot (expert 0 for every row)")
+  moe.add_option(
+         "--ablate", parts.moe.ablate,
+         "Parts of fused_v2 to do without: none, shared (expert in the task list), prefetch, "
+         "residency, overlap; + joins several")
+      ->delimiter(',')
       ->capture_default_str();
+  moe.add_option("--routing", parts.moe.routings, "uniform, zipf, hot (expert 0 for every row)")
+      ->delimiter(',')
+      ->capture_default_str();
+  moe.add_option("--experts", parts.moe.experts, "all, routed (without the shared one)")
+      ->delimiter(',')
+      ->capture_default_str();
+  moe.add_flag("--router", parts.moe.router,
+               "Choose experts before every call (the calls follow --routing all the same); a line "
+               "more is of that alone");
+  moe.add_flag("--cached", parts.moe.cached,
+               "Calls follow each other on the same rows and experts; their weights count as "
+               "cached, not as bytes read from memory");
   moe.add_option("--trace", parts.moe.trace_path,
                  "Write a Chrome trace: a track a thread, its stages in three calls of each line");
   moe.add_option("--plot", parts.moe.plot_path, "Write the stages of a call of each line as SVG");
-  moe.footer(std::string(kCeilings) + kStagesHelp +
-             "Example:\n  sluice bench moe --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096");
+  moe.footer(
+      std::string(kCeilings) + kTurns + kStagesHelp +
+      "Examples: every format; skew and parts beside each other; a device's share; an empty call\n"
+      "  sluice bench moe --geometry Qwen3-30B-A3B,Ling-mini-2.0 --format bf16,fp8,int8,int4 \\\n"
+      "    --tokens 1,8,32,512,2048,8192\n"
+      "  sluice bench moe --geometry Qwen3-30B-A3B --tokens 8,2048 --routing uniform,zipf,hot\n"
+      "  sluice bench moe --geometry Ling-mini-2.0 --tokens 2048 --backend fused_v2 \\\n"
+      "    --ablate none,shared,prefetch,residency,overlap\n"
+      "  sluice bench moe --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096 --format fp8 \\\n"
+      "    --experts all,routed\n"
+      "  sluice bench moe --geometry 64x32x8x2 --tokens 1 --cached");
 
   CLI::App& linear = *bench.add_subcommand("linear", "Dense products");
   AddLayerFlags(linear, parts.linear);
-  linear.add_option("--shapes", parts.linear.shapes, "OUTPUTSxINPUTS, one or several")
-      ->delimiter(',');
+  linear.add_option("--shapes", parts.linear.shapes, "OUTPUTSxINPUTS")->delimiter(',');
+  linear
+      .add_option(
+          "--copies", parts.linear.copies,
+          "Of a matrix, by turns; they count as cached, not as bytes read from memory [as many "
+          "as no cache holds]")
+      ->check(CLI::Range(1, 10000));
   linear.footer(std::string(kCeilings) +
-                "Example:\n  sluice bench linear --shapes 4096x4096,8192x1024 --tokens 1,16,512");
+                "Examples:\n"
+                "  sluice bench linear --shapes 4096x4096,8192x1024 --tokens 1,16,512\n"
+                "  sluice bench linear --shapes 256x256 --tokens 8 --copies 8 --threads 1");
   for (CLI::App* part : bench.get_subcommands({})) part->allow_extras();
 }
 

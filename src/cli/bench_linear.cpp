@@ -10,13 +10,14 @@
 namespace sluice {
 namespace {
 
-// Enough copies of the weights that none is still in a cache when its turn comes again.
+// So many copies of the weights; 0: enough that none is still in a cache when its turn comes again.
 Result<std::vector<PackedMatrix>> MakeWeights(WeightLayout layout, const LinearShape& shape,
-                                              SplitMix64& random, Team& team) {
+                                              int copies, SplitMix64& random, Team& team) {
   constexpr uint64_t kColdBytes = 192 << 20;
   const RandomWeights source(layout, 1, shape.inputs, random);
   std::vector<PackedMatrix> weights;
-  for (uint64_t bytes = 0; bytes < kColdBytes || weights.size() < 2;) {
+  for (uint64_t bytes = 0; copies > 0 ? weights.size() < static_cast<size_t>(copies)
+                                      : bytes < kColdBytes || weights.size() < 2;) {
     TRY(PackedMatrix weight, PackedMatrix::Allocate(layout, shape.outputs, shape.inputs));
     bytes += weight.bytes();
     team.ParallelFor(shape.outputs, kPanelOutputs,
@@ -47,55 +48,67 @@ double Error(const std::vector<float>& x, const std::vector<float>& y, const Pac
 }
 
 Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
-                    WeightLayout layout, ActivationQuant activations, LayerBench& bench,
-                    std::vector<LayerFigures>& figures) {
+                    const BenchFormat& format, LayerBench& bench, LayerReport& report) {
   SplitMix64 random(options.seed);
   const int64_t tokens_max = *std::max_element(options.tokens.begin(), options.tokens.end());
   const auto area = static_cast<uint64_t>(shape.inputs * shape.outputs);
   const uint64_t rows =
       static_cast<uint64_t>(tokens_max) * static_cast<uint64_t>(shape.inputs + shape.outputs);
-  RETURN_IF_ERROR(bench.CheckMemory((uint64_t{256} << 20) + 4 * area + 4 * rows, ""));
-  TRY(const auto weights, MakeWeights(layout, shape, random, bench.team()));
+  const auto copies = static_cast<uint64_t>(std::max(options.copies, 2));
+  RETURN_IF_ERROR(bench.CheckMemory((uint64_t{256} << 20) + 2 * copies * area + 4 * rows, ""));
+  TRY(const auto weights, MakeWeights(format.layout, shape, options.copies, random, bench.team()));
   Arena scratch;
   Exec exec{bench.team(), bench.machine(), scratch};
   for (const int64_t tokens : options.tokens) {
     const std::vector<float> x = RandomRows(random, tokens * shape.inputs);
     std::vector<float> y(static_cast<size_t>(tokens * shape.outputs));
-    // As many products a run as read all copies once: a short one alone would be lost in the clock.
-    const int repeats = tokens > 16 ? 1 : static_cast<int>(weights.size());
     size_t next = 0;
-    const auto run = [&] {
-      for (int r = 0; r < repeats; ++r)
-        Linear({.x = {x.data(), {tokens, shape.inputs}},
-                .weight = &weights[next++ % weights.size()],
-                .rounding = Rounding::kBf16,
-                .bf16_inputs = true,
-                .activations = activations,
-                .y = {y.data(), {tokens, shape.outputs}}},
-               exec);
+    const auto multiply = [&] {
+      Linear({.x = {x.data(), {tokens, shape.inputs}},
+              .weight = &weights[next++ % weights.size()],
+              .rounding = Rounding::kBf16,
+              .bf16_inputs = true,
+              .activations = format.activations,
+              .y = {y.data(), {tokens, shape.outputs}}},
+             exec);
     };
+    // As many products a run as read all copies once: a short one alone would be lost in the clock.
+    const int calls = options.copies > 0 ? std::max(2, bench.CallsInARun(multiply))
+                      : tokens > 16      ? 1
+                                         : static_cast<int>(weights.size());
     const LayerBench::Steps steps{
+        .line = shape.name,
         .prepare = [] {},
-        .run = run,
-        .work = [&] { return LinearWork(shape, tokens, weights.front().bytes()); }};
+        .run =
+            [&] {
+              for (int i = 0; i < calls; ++i) multiply();
+            },
+        .work =
+            [&] {
+              return LinearWork(shape, tokens, options.copies > 0 ? 0 : weights.front().bytes());
+            },
+        .calls = calls};
     if (options.tune) {
       bench.Tune(
           fmt::format("{} {}x{}, {} tokens", shape.name, shape.outputs, shape.inputs, tokens),
           tokens, shape.inputs, shape.inputs, steps);
       continue;
     }
-    LayerFigures f = bench.Measure(shape.name, tokens, steps);
-    for (double& seconds : f.runs.seconds) seconds /= repeats;
-    f.error = Error(x, y, weights.front(), activations, tokens);
-    figures.push_back(std::move(f));
+    LayerFigures f = bench.Measure(tokens, std::span(&steps, 1)).front();
+    f.error = Error(x, y, weights.front(), format.activations, tokens);
+    report.Add(f);
   }
   return {};
 }
 
-Status Run(const BenchLinearOptions& options) {
+Result<std::vector<LinearShape>> ReadShapes(const BenchLinearOptions& options) {
   std::vector<LinearShape> shapes;
-  if (!options.geometry.empty()) {
-    TRY(shapes, ReadLinearShapes(options.geometry));
+  for (const std::string& geometry : options.geometries) {
+    TRY(std::vector<LinearShape> of_model, ReadLinearShapes(geometry));
+    for (LinearShape& shape : of_model) {
+      if (options.geometries.size() > 1) shape.name = geometry + " " + shape.name;
+      shapes.push_back(std::move(shape));
+    }
   }
   for (const std::string& text : options.shapes) {
     TRY(LinearShape shape, ParseLinearShape(text));
@@ -103,20 +116,39 @@ Status Run(const BenchLinearOptions& options) {
   }
   if (shapes.empty())
     return ParamError(Code::kMissingParameter, "shapes", "--geometry or --shapes is needed");
-  TRY(const WeightLayout layout, ParseFormat(options.format));
-  TRY(const ActivationQuant activations, ParseActivations(options.activations));
-  TRY(const auto bench, LayerBench::Make(options, layout, activations));
-  std::vector<LayerFigures> figures;
-  for (const LinearShape& shape : shapes)
-    RETURN_IF_ERROR(MeasureShape(options, shape, layout, activations, *bench, figures));
-  if (options.tune) return bench->WriteTuned();
+  return shapes;
+}
+
+Status Run(const BenchLinearOptions& options) {
+  TRY(const std::vector<LinearShape> shapes, ReadShapes(options));
+  TRY(const std::vector<BenchFormat> formats, ReadFormats(options));
+  TRY(const auto bench, LayerBench::Make(options));
+  LayerReport report(options.json, bench->machine(), bench->team().lanes());
   std::string sizes;
   for (const LinearShape& shape : shapes)
     sizes += fmt::format("{}{}: {}x{}", sizes.empty() ? "" : ", ", shape.name, shape.outputs,
                          shape.inputs);
-  bench->Report(
-      {{"shapes", sizes}, {"format", options.format}, {"activations", options.activations}},
-      figures);
+  for (const BenchFormat& format : formats) {
+    RETURN_IF_ERROR(bench->Use(format));
+    const std::string rows = format.activations == ActivationQuant::kInt8 ? "int8" : "none";
+    if (!options.tune)
+      report.Begin(
+          "product", format.name,
+          fmt::format(
+              "products of weights {}, rows {}{}", LayoutName(format.layout),
+              rows == "int8" ? "quantised to int8" : "as they are",
+              options.copies > 0 ? fmt::format("; {} copies by turns", options.copies) : ""),
+          {{"shapes", sizes},
+           {"weights", LayoutName(format.layout)},
+           {"rows", rows},
+           {"copies", std::to_string(options.copies)}},
+          bench->peak());
+    for (const LinearShape& shape : shapes)
+      RETURN_IF_ERROR(MeasureShape(options, shape, format, *bench, report));
+    if (!options.tune) report.End();
+  }
+  if (options.tune) return bench->WriteTuned();
+  report.Finish();
   return {};
 }
 

@@ -14,18 +14,34 @@ struct FormatName {
 
 // clang-format off
 constexpr FormatName kFormats[] = {
-    {"bf16",       {}},
-    {"fp8",        {WeightFormat::kFp8E4M3, 0}},
-    {"fp8_block",  {WeightFormat::kFp8E4M3, 128}},
-    {"int8",       {WeightFormat::kInt8, 0}},
-    {"int4",       {WeightFormat::kInt4, 128}},
-    {"int4_64",    {WeightFormat::kInt4, 64}},
-    {"int4_32",    {WeightFormat::kInt4, 32}},
-    {"int4_zp",    {WeightFormat::kInt4, 128, true}},
-    {"int4_64_zp", {WeightFormat::kInt4, 64, true}},
-    {"int4_32_zp", {WeightFormat::kInt4, 32, true}},
+    {"bf16",      {}},
+    {"fp8",       {WeightFormat::kFp8E4M3, 0}},
+    {"fp8_block", {WeightFormat::kFp8E4M3, 128}},
+    {"int8",      {WeightFormat::kInt8, 0}},
+    {"int4",      {WeightFormat::kInt4, 0}},
 };
 // clang-format on
+
+Result<WeightLayout> ReadLayout(std::string_view name, const BenchLayerOptions& options) {
+  std::string all;
+  for (const FormatName& format : kFormats) {
+    if (format.name == name) {
+      WeightLayout layout = format.layout;
+      if (layout.format == WeightFormat::kInt4) {
+        layout.scale_inputs = options.group_size;
+        layout.zero_points = options.zero_points;
+      }
+      return layout;
+    }
+    all += (all.empty() ? "" : ", ") + std::string(format.name);
+  }
+  return ParamError(Code::kInvalidArgument, "format", "--format has {}, allowed are {}",
+                    Quoted(name), all);
+}
+
+bool OfIntegers(const WeightLayout& layout) {
+  return layout.format == WeightFormat::kInt8 || layout.format == WeightFormat::kInt4;
+}
 
 // Formats that Pack makes out of floats; the others are given codes.
 bool FromValues(const WeightLayout& layout) {
@@ -43,21 +59,22 @@ uint8_t DrawCode(WeightFormat format, SplitMix64& random) {
 
 }  // namespace
 
-Result<WeightLayout> ParseFormat(std::string_view name) {
-  std::string all;
-  for (const FormatName& format : kFormats) {
-    if (format.name == name) return format.layout;
-    all += (all.empty() ? "" : ", ") + std::string(format.name);
+Result<std::vector<BenchFormat>> ReadFormats(const BenchLayerOptions& options) {
+  if (options.group_size != 32 && options.group_size != 64 && options.group_size != 128)
+    return ParamError(Code::kInvalidArgument, "quantization-group-size",
+                      "quantization-group-size is {}, allowed are 32, 64, 128", options.group_size);
+  std::vector<BenchFormat> out;
+  for (const std::string& name : options.formats) {
+    TRY(const WeightLayout layout, ReadLayout(name, options));
+    for (const std::string& rows : options.activations) {
+      TRY(const ActivationQuant asked, ParseActivationQuant(rows));
+      BenchFormat format{name, layout, OfIntegers(layout) ? asked : ActivationQuant::kNone};
+      if (format.activations == ActivationQuant::kInt8) format.name += ", int8 rows";
+      if (std::ranges::find(out, format.name, &BenchFormat::name) == out.end())
+        out.push_back(std::move(format));
+    }
   }
-  return ParamError(Code::kInvalidArgument, "format", "--format is {}, allowed are {}",
-                    Quoted(name), all);
-}
-
-Result<ActivationQuant> ParseActivations(std::string_view name) {
-  if (name == "none") return ActivationQuant::kNone;
-  if (name == "int8") return ActivationQuant::kInt8;
-  return ParamError(Code::kInvalidArgument, "activations",
-                    "--activations is {}, allowed are none, int8", Quoted(name));
+  return out;
 }
 
 RandomWeights::RandomWeights(WeightLayout layout, int64_t outputs, int64_t inputs,

@@ -1,22 +1,28 @@
 // Weights of every format for the benches, made up fast: from codes where the format has them.
 #pragma once
 
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "cli/bench_layers.h"
 #include "formats/packed_matrix.h"
 #include "kernels/linear/activation_quant.h"
 #include "kernels/moe/moe.h"
 
 namespace sluice {
 
-/// "bf16", "fp8" (e4m3, one scale an output), "fp8_block" (one a block of 128 x 128), "int8",
-/// "int4" (groups of 128), "int4_64", "int4_32", and int4's with "_zp" (zero points). Errors:
-/// kInvalidArgument.
-Result<WeightLayout> ParseFormat(std::string_view name);
-/// "none", "int8". Errors: kInvalidArgument.
-Result<ActivationQuant> ParseActivations(std::string_view name);
+/// A format of weights, and how products read the rows that meet it.
+struct BenchFormat {
+  std::string name;  // "int4", or "int4, int8 rows"
+  WeightLayout layout;
+  ActivationQuant activations;  // kNone where the layout is none of integers
+};
+
+/// Every format with every quantisation of rows that makes a difference. Formats: "bf16", "fp8"
+/// (e4m3, one scale an output), "fp8_block" (one a block of 128 x 128), "int8", "int4" (groups of
+/// `options.group_size`, perhaps with zero points). Errors: kInvalidArgument.
+Result<std::vector<BenchFormat>> ReadFormats(const BenchLayerOptions& options);
 
 /// Fills matrices with `outputs` rows of `inputs` weights, or the other way round, or fewer.
 class RandomWeights {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "base/clock.h"
 #include "base/machine.h"
 #include "base/trace.h"
 #include "base/units.h"
@@ -13,172 +14,89 @@
 #include "cli/block_tuner.h"
 #include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/linear/panel_product.h"
-#include "server/json/json_writer.h"
 #include "tensor/dtype.h"
 
 namespace sluice {
 namespace {
 
+// Runs shorter than this are made of several calls, with the caches emptied between them.
+constexpr double kShortRunSeconds = 0.01;
+constexpr int kShortCallsMax = 8;
+
 // Of the instruction that the products are made of.
-Result<const bench::PeakLoop*> PeakOf(const BenchLayerOptions& options, const Machine& machine,
-                                      WeightLayout layout, ActivationQuant activations) {
-  const auto format = static_cast<int>(layout.format);
-  if (const IntegerKernel* integers = SelectIntegerKernel(machine, activations)) {
-    if (!integers->by_format[format])
-      return ParamError(Code::kInvalidArgument, "activations",
-                        "--activations {} needs weights in int8 or int4, --format is {}",
-                        options.activations, options.format);
+Result<const bench::PeakLoop*> PeakOf(const Machine& machine, const BenchFormat& format) {
+  const auto column = static_cast<int>(format.layout.format);
+  if (const IntegerKernel* integers = SelectIntegerKernel(machine, format.activations))
     return &bench::PeakOfIntegerKernel(integers->name);
-  }
   const PanelKernel& kernel = SelectPanelKernel(machine, true);
-  if (!kernel.by_format[format])
-    return ParamError(Code::kUnsupported, "format",
-                      "--format {} has no {} kernel without --activations int8", options.format,
+  if (!kernel.by_format[column])
+    return ParamError(Code::kUnsupported, "format", "--format {} has no {} kernel", format.name,
                       kernel.name);
   return &bench::PeakOfKernel(kernel.name);
 }
 
-struct Spread {
-  double min, median, max;
-};
-
-Spread SpreadOf(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return {values.front(), values[values.size() / 2], values.back()};
-}
-
-// Medians over the runs, each beside its own ceilings.
-struct Summary {
-  Spread seconds;
-  double bytes, active, flop, flops, bandwidth;  // work of a run; ceilings per second
-  double byte_share, flop_share, roofline_share;
-};
-
-Summary Summarise(const LayerFigures& f) {
-  std::vector<double> bytes, active, flop, flops, bandwidth, byte_shares, flop_shares, shares;
-  for (size_t i = 0; i < f.work.size(); ++i) {
-    const LayerWork& work = f.work[i];
-    const bench::Ceilings& ceilings = f.runs.ceilings[i];
-    const double seconds = f.runs.seconds[i];
-    bytes.push_back(work.bytes);
-    active.push_back(static_cast<double>(work.active_experts));
-    flop.push_back(work.flop);
-    flops.push_back(ceilings.flops);
-    bandwidth.push_back(ceilings.bytes);
-    byte_shares.push_back(work.bytes / seconds / ceilings.bytes);
-    flop_shares.push_back(work.flop / seconds / ceilings.flops);
-    shares.push_back(RooflineShare(work, seconds, ceilings.flops, ceilings.bytes));
+// Of the fastest decoder of the format, which fp8_block shares with fp8. Quantised rows meet the
+// codes themselves.
+double UnpackRate(const BenchFormat& format, const Machine& machine, int lanes,
+                  const bench::RunLanes& run) {
+  double fastest = 0;
+  if (format.activations != ActivationQuant::kNone) return fastest;
+  for (const bench::UnpackLoop& loop : bench::UnpackLoops()) {
+    if (!machine.Has(loop.needs) || loop.format == std::string_view("bf16") ||
+        !format.name.starts_with(loop.format))
+      continue;
+    std::vector<double> rates;
+    for (int i = 0; i < 5; ++i) rates.push_back(bench::MeasureUnpack(loop, lanes, run));
+    fastest = std::max(fastest, bench::Median(rates));
   }
-  using bench::Median;
-  return {SpreadOf(f.runs.seconds),
-          Median(bytes),
-          Median(active),
-          Median(flop),
-          Median(flops),
-          Median(bandwidth),
-          Median(byte_shares),
-          Median(flop_shares),
-          Median(shares)};
+  return fastest;
 }
 
-void PrintLine(const LayerFigures& f) {
-  const Summary s = Summarise(f);
-  fmt::print(
-      "{:<16} {:>6} {:>9.3f} {:>9.3f} {:>9.3f} {:>7.0f} {:>9.2f} {:>7.1f} {:>5.1f}% {:>8.1f} "
-      "{:>5.1f}% {:>6.1f}% {:>9.1e}{}\n",
-      f.layer, f.tokens, s.seconds.min * 1e3, s.seconds.median * 1e3, s.seconds.max * 1e3, s.active,
-      s.bytes * 1e-6, s.bytes / s.seconds.median * 1e-9, 100 * s.byte_share,
-      s.flop / s.seconds.median * 1e-9, 100 * s.flop_share, 100 * s.roofline_share, f.error,
-      !f.runs.steady    ? "  unsteady: ceilings moved"
-      : f.runs.rejected ? fmt::format("  {} runs repeated", f.runs.rejected)
-                        : "");
-}
-
-void WriteStages(JsonWriter& json, const StageBreakdown& s) {
-  json.Key("stages").BeginObject().Key("seconds").Number(s.seconds);
-  for (size_t i = 0; i < std::size(kStageNames); ++i) {
-    json.Key(std::string(kStageNames[i])).BeginObject();
-    json.Key("seconds").Number(s.stages[i].seconds);
-    json.Key("beside_waiting").Number(s.stages[i].beside_waiting).EndObject();
-  }
-  json.Key("arithmetic_s").Number(s.work.arithmetic).Key("reading_s").Number(s.work.reading);
-  json.Key("unpacking_in_registers_s").Number(s.work.unpacking);
-  json.Key("hidden_s").Number(s.hidden_seconds()).EndObject();
-}
-
-void WriteLine(JsonWriter& json, const LayerFigures& f) {
-  const Summary s = Summarise(f);
-  json.BeginObject().Key("layer").String(f.layer).Key("tokens").Int(f.tokens);
-  json.Key("seconds").BeginObject().Key("min").Number(s.seconds.min);
-  json.Key("median").Number(s.seconds.median).Key("max").Number(s.seconds.max).EndObject();
-  json.Key("runs").Uint(f.runs.seconds.size()).Key("rejected").Int(f.runs.rejected);
-  json.Key("steady").Bool(f.runs.steady).Key("active_experts").Number(s.active);
-  json.Key("weight_bytes").Number(s.bytes).Key("flop").Number(s.flop);
-  json.Key("bytes_per_s").Number(s.bytes / s.seconds.median);
-  json.Key("flop_per_s").Number(s.flop / s.seconds.median);
-  json.Key("ceiling_bytes_per_s").Number(s.bandwidth).Key("ceiling_flop_per_s").Number(s.flops);
-  json.Key("bandwidth_share").Number(s.byte_share).Key("peak_share").Number(s.flop_share);
-  json.Key("roofline_share").Number(s.roofline_share).Key("error").Number(f.error);
-  if (f.stages) WriteStages(json, *f.stages);
-  json.EndObject();
-}
-
-void PrintStages(const std::vector<LayerFigures>& figures) {
-  if (figures.empty() || !figures.front().stages) return;
-  fmt::print(
-      "\nstages of a traced call, ms (means of the lanes), and the work inside its products\n"
-      "{:<16} {:>6} {:>9}",
-      "layer", "tokens", "ms");
-  for (const std::string_view name : kStageNames) fmt::print(" {:>10}", name);
-  fmt::print(" | {:>10} {:>9} {:>9} {:>9}\n", "arithmetic", "reading", "unpacking", "hidden");
-  for (const LayerFigures& f : figures) {
-    if (!f.stages) continue;
-    const StageBreakdown& s = *f.stages;
-    fmt::print("{:<16} {:>6} {:>9.3f}", f.layer, f.tokens, s.seconds * 1e3);
-    for (const StageTime& stage : s.stages) fmt::print(" {:>10.3f}", stage.seconds * 1e3);
-    fmt::print(" | {:>10.3f} {:>9.3f} {:>9.3f} {:>9.3f}\n", s.work.arithmetic * 1e3,
-               s.work.reading * 1e3, s.work.unpacking * 1e3, s.hidden_seconds() * 1e3);
-  }
+// The mean of several calls' work.
+LayerWork MeanOf(LayerWork sum, int calls) {
+  return {sum.flop / calls, sum.bytes / calls, sum.active_experts / calls};
 }
 
 }  // namespace
 
-Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options,
-                                                     WeightLayout layout,
-                                                     ActivationQuant activations) {
+Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options) {
   constexpr int64_t kTokensMax = 1 << 20;
   for (const int64_t tokens : options.tokens)
     if (tokens < 1 || tokens > kTokensMax)
       return ParamError(Code::kInvalidArgument, "tokens", "--tokens has {}, allowed are 1 to {}",
                         tokens, kTokensMax);
   TRY(const Machine machine, LimitedMachine(options.cpu_isa));
-  TRY(const bench::PeakLoop* const peak, PeakOf(options, machine, layout, activations));
   const int threads = options.threads > 0 ? options.threads : UsableCores();
-  return std::unique_ptr<LayerBench>(new LayerBench(
-      options, machine, *peak, layout, activations != ActivationQuant::kNone, threads));
+  return std::unique_ptr<LayerBench>(new LayerBench(options, machine, threads));
 }
 
-LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine,
-                       const bench::PeakLoop& peak, WeightLayout layout, bool quantised,
-                       int threads)
+LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine, int threads)
     : options_(options),
       machine_(machine),
       team_(threads, true),
-      peak_(peak),
-      layout_(layout),
-      quantised_(quantised) {}
+      run_([this](const std::function<void(int)>& function) {
+        team_.Run([&](int lane) { function(lane); });
+      }) {}
+
+Status LayerBench::Use(const BenchFormat& format) {
+  TRY(peak_, PeakOf(machine_, format));
+  format_ = format;
+  unpack_rate_.reset();
+  return {};
+}
 
 void LayerBench::Tune(const std::string& label, int64_t rows, int64_t inputs_min,
                       int64_t inputs_max, const Steps& steps) {
   constexpr int64_t kRowsMin = 16;  // AMX takes as many as a tile of one row block
-  if (rows < kRowsMin || quantised_) {
+  const bool quantised = format_.activations != ActivationQuant::kNone;
+  if (rows < kRowsMin || quantised) {
     fmt::print("{}: {} rows a product{}: nothing to tune\n", label, rows,
-               quantised_ ? ", quantised" : "");
+               quantised ? ", quantised" : "");
     return;
   }
   tuned_ += TuneBlockSizes({.label = label,
                             .kernel = SelectPanelKernel(machine_, true).name,
-                            .format = layout_.format,
+                            .format = format_.layout.format,
                             .lanes = team_.lanes(),
                             .rows = rows,
                             .inputs_min = inputs_min,
@@ -206,55 +124,80 @@ Status LayerBench::CheckMemory(uint64_t bytes, const char* advice) const {
                FormatBytes(bytes), FormatBytes(available), advice);
 }
 
-LayerFigures LayerBench::Measure(std::string layer, int64_t tokens, const Steps& steps) {
+int LayerBench::CallsInARun(const std::function<void()>& run) {
+  constexpr double kSeconds = 2e-3;
+  constexpr int kCallsMax = 10000;
+  run();  // the first touch of everything
+  const double begin = bench::Now(team_.lanes());
+  run();
+  const double seconds = bench::Now(team_.lanes()) - begin;
+  return std::clamp(static_cast<int>(kSeconds / std::max(seconds, 1e-9)), 1, kCallsMax);
+}
+
+std::vector<LayerFigures> LayerBench::Measure(int64_t tokens, std::span<const Steps> contenders) {
   const int lanes = team_.lanes();
-  const bench::RunLanes run = [this](const std::function<void(int)>& function) {
-    team_.Run([&](int lane) { function(lane); });
+  const auto timed = [&](const Steps& steps) {
+    const double begin = bench::Now(lanes);
+    steps.run();
+    return (bench::Now(lanes) - begin) / steps.calls;
   };
-  std::vector<LayerWork> work;
-  steps.prepare();
-  steps.run();  // the first touch of scratch memory
-  LayerFigures out{std::move(layer), tokens, {}, {}, 0};
-  out.runs = bench::RunBesideCeilings(
-      options_.runs,
-      [&] {
+  std::vector<int> short_calls;
+  for (const Steps& steps : contenders) {
+    steps.prepare();
+    const double seconds = timed(steps);  // and the first touch of scratch memory
+    short_calls.push_back(steps.calls > 1 ? 1
+                                          : std::clamp(static_cast<int>(kShortRunSeconds / seconds),
+                                                       1, kShortCallsMax));
+  }
+  std::vector<std::vector<LayerWork>> work(contenders.size());  // by round
+  const auto once = [&](int contender, int round) {
+    const auto c = static_cast<size_t>(contender);
+    const Steps& steps = contenders[c];
+    double seconds = 0;
+    LayerWork sum;
+    for (int call = 0; call < short_calls[c]; ++call) {
+      if (call > 0) {
         steps.prepare();
-        return bench::Ceilings{bench::MeasurePeak(peak_, bench::Feed::kRegisters, lanes, run),
-                               memory_.Measure(lanes, run)};
-      },
-      [&](int) {
-        const double begin = bench::Now(lanes);
-        steps.run();
-        const double seconds = bench::Now(lanes) - begin;
-        work.push_back(steps.work());
-        return seconds;
-      });
-  for (const int i : out.runs.indices) out.work.push_back(work[static_cast<size_t>(i)]);
+        memory_.Measure(lanes, run_);  // more bytes than any cache holds
+      }
+      seconds += timed(steps);
+      const LayerWork one = steps.work();
+      sum = {sum.flop + one.flop, sum.bytes + one.bytes, sum.active_experts + one.active_experts};
+    }
+    work[c].resize(static_cast<size_t>(round) + 1);
+    work[c].back() = MeanOf(sum, short_calls[c]);
+    return seconds / short_calls[c];
+  };
+  std::vector<bench::SteadyRuns> runs = bench::RunBesideCeilings(
+      {options_.runs, options_.seconds_max}, static_cast<int>(contenders.size()),
+      {.prepare =
+           [&] {
+             for (const Steps& steps : contenders) steps.prepare();
+           },
+       .measure =
+           [&] {
+             return bench::Ceilings{
+                 bench::MeasurePeak(*peak_, bench::Feed::kRegisters, lanes, run_),
+                 memory_.Measure(lanes, run_)};
+           },
+       .once = once,
+       .clock = MonotonicSeconds});
+  std::vector<LayerFigures> out;
+  for (size_t c = 0; c < contenders.size(); ++c) {
+    LayerFigures f{.line = contenders[c].line, .tokens = tokens, .runs = std::move(runs[c])};
+    for (const int round : f.runs.rounds) f.work.push_back(work[c][static_cast<size_t>(round)]);
+    out.push_back(std::move(f));
+    out.back().pace = bench::PairedRatio(out.back().runs, RooflineShares(out.back()),
+                                         out.front().runs, RooflineShares(out.front()));
+  }
   return out;
 }
 
-// Of the fastest decoder of the format, which fp8_block shares with fp8.
-double UnpackRate(std::string_view format, const Machine& machine, int lanes,
-                  const bench::RunLanes& run) {
-  double fastest = 0;
-  for (const bench::UnpackLoop& loop : bench::UnpackLoops()) {
-    if (!machine.Has(loop.needs) || loop.format == std::string_view("bf16") ||
-        !format.starts_with(loop.format))
-      continue;
-    std::vector<double> rates;
-    for (int i = 0; i < 5; ++i) rates.push_back(bench::MeasureUnpack(loop, lanes, run));
-    fastest = std::max(fastest, bench::Median(rates));
-  }
-  return fastest;
-}
-
-void LayerBench::Trace(const Steps& steps, LayerFigures& figures) {
+void LayerBench::Trace(const Steps& steps, const std::string& label, LayerFigures& figures) {
   constexpr int kCalls = 3;
   const int lanes = team_.lanes();
-  if (!unpack_rate_)
-    unpack_rate_ = UnpackRate(options_.format, machine_, lanes,
-                              [this](const std::function<void(int)>& f) { team_.Run(f); });
-  labels_.push_back(fmt::format("{}, {} tokens", figures.layer, figures.tokens));
+  if (!unpack_rate_) unpack_rate_ = UnpackRate(format_, machine_, lanes, run_);
+  labels_.push_back(label);
   const auto wake = [this] { team_.Run([](int) {}); };  // ends and begins what waits record
   struct Call {
     uint64_t begin_ns, end_ns;
@@ -278,45 +221,15 @@ void LayerBench::Trace(const Steps& steps, LayerFigures& figures) {
     return a.end_ns - a.begin_ns < b.end_ns - b.begin_ns;
   });
   const Call& call = calls[kCalls / 2];
-  const Summary summary = Summarise(figures);
+  const LayerSummary summary = Summarise(figures);
   StageBreakdown stages = BreakDown(trace::Events(), call.begin_ns, call.end_ns, lanes);
-  stages.label = labels_.back();
+  stages.label = fmt::format("{}, {} tokens", figures.line, figures.tokens);
   stages.work.arithmetic = call.work.flop / summary.flops;
   stages.work.reading = call.work.bytes / summary.bandwidth;
   if (*unpack_rate_ > 0)
     stages.work.unpacking =
         std::max(0.0, call.work.bytes - static_cast<double>(stages.unpacked_bytes)) / *unpack_rate_;
   figures.stages = std::move(stages);
-}
-
-void LayerBench::Report(const Settings& settings, const std::vector<LayerFigures>& figures) const {
-  std::vector<double> flops, bandwidth;
-  for (const LayerFigures& f : figures)
-    for (const bench::Ceilings& c : f.runs.ceilings) {
-      flops.push_back(c.flops);
-      bandwidth.push_back(c.bytes);
-    }
-  if (options_.json) {
-    JsonWriter json;
-    json.BeginObject();
-    for (const auto& [key, value] : settings) json.Key(key).String(value);
-    json.Key("processor").String(ProcessorName()).Key("threads").Int(team_.lanes());
-    json.Key("features").String(DescribeFeatures(machine_)).Key("peak").String(peak_.product);
-    json.Key("layers").BeginArray();
-    for (const LayerFigures& f : figures) WriteLine(json, f);
-    fmt::print("{}\n", json.EndArray().EndObject().text());
-    return;
-  }
-  fmt::print("{}, {} threads, {}\n", ProcessorName(), team_.lanes(), DescribeFeatures(machine_));
-  for (const auto& [key, value] : settings) fmt::print("{} {}  ", key, value);
-  fmt::print("\nceilings (medians): {:.1f} GFLOP/s {} {}, {:.1f} GB/s read\n\n",
-             bench::Median(flops) * 1e-9, peak_.product, peak_.isa,
-             bench::Median(bandwidth) * 1e-9);
-  fmt::print("{:<16} {:>6} {:>9} {:>9} {:>9} {:>7} {:>9} {:>7} {:>6} {:>8} {:>6} {:>7} {:>9}\n",
-             "layer", "tokens", "min ms", "median", "max", "active", "MB read", "GB/s", "share",
-             "GFLOP/s", "share", "roof", "error");
-  for (const LayerFigures& f : figures) PrintLine(f);
-  PrintStages(figures);
 }
 
 std::vector<float> RandomRows(SplitMix64& random, int64_t count) {

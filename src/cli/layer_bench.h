@@ -1,59 +1,57 @@
-// What the benches of layers share: a team beside its ceilings, and the report.
+// What the benches of layers share: a team beside its ceilings.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/team.h"
 #include "bench/machine_ceilings.h"
 #include "bench/peaks.h"
-#include "bench/steady_runs.h"
 #include "cli/bench_layers.h"
-#include "cli/layer_shapes.h"
-#include "cli/stage_breakdown.h"
-#include "formats/weight_format.h"
-#include "kernels/linear/activation_quant.h"
+#include "cli/bench_weights.h"
+#include "cli/layer_report.h"
 #include "tensor/exec.h"
 
 namespace sluice {
 
-/// One line of the report.
-struct LayerFigures {
-  std::string layer;
-  int64_t tokens;
-  bench::SteadyRuns runs;
-  std::vector<LayerWork> work;                // of each run that counts
-  double error;                               // relative 2-norm of the worst sampled row
-  std::optional<StageBreakdown> stages = {};  // of a call beside those runs
-};
-
 class LayerBench {
  public:
-  /// Checks tokens, threads, instruction set and memory, and that there is a kernel for the
-  /// weights. Errors: kInvalidArgument, kUnsupported.
-  static Result<std::unique_ptr<LayerBench>> Make(const BenchLayerOptions& options,
-                                                  WeightLayout layout, ActivationQuant activations);
+  /// Checks tokens, threads and instruction set. Errors: kInvalidArgument, kUnsupported.
+  static Result<std::unique_ptr<LayerBench>> Make(const BenchLayerOptions& options);
+
+  /// What is measured next has these weights and rows: chooses the peak to compare with. Errors:
+  /// kUnsupported, if no kernel takes them.
+  Status Use(const BenchFormat& format);
 
   Team& team() { return team_; }
   const Machine& machine() const { return machine_; }
+  const bench::PeakLoop& peak() const { return *peak_; }
   /// kOutOfMemory unless so many bytes can be had, with room left for the ceilings.
   Status CheckMemory(uint64_t bytes, const char* advice) const;
 
   /// What is done for a run: `prepare` (draws the run's inputs, before its ceilings), `run`, which
-  /// alone is timed, and `work`, what the run amounted to.
+  /// alone is timed and makes `calls` calls, and `work`, what a call amounted to. Where calls is 1
+  /// and a call is short, a run is several of them, caches emptied and inputs drawn anew between.
   struct Steps {
+    std::string line;
     std::function<void()> prepare, run;
     std::function<LayerWork()> work;
+    int calls = 1;
   };
-  LayerFigures Measure(std::string layer, int64_t tokens, const Steps& steps);
+  /// A line for each of `contenders`, which take turns.
+  std::vector<LayerFigures> Measure(int64_t tokens, std::span<const Steps> contenders);
+  /// How many calls of `run` take about two milliseconds when they follow each other, at most
+  /// 10,000.
+  int CallsInARun(const std::function<void()>& run);
   /// Sets `figures.stages` from calls beside the measured ones: of three with their stages
   /// recorded, the one of median time. The work inside its products: at the ceilings of the
-  /// measured runs.
-  void Trace(const Steps& steps, LayerFigures& figures);
+  /// measured runs. `label`: of the call in a trace.
+  void Trace(const Steps& steps, const std::string& label, LayerFigures& figures);
   /// Looks for better block sizes for products of some `rows` rows and `inputs_min` to `inputs_max`
   /// inputs, which `steps` are made of, and keeps their line. Nothing is done where rows are few,
   /// or quantised: these are not blocked by the table.
@@ -61,24 +59,20 @@ class LayerBench {
             const Steps& steps);
   /// Adds the lines kept to the file that was asked for. Errors: it cannot be written.
   Status WriteTuned() const;
-  /// Prints everything measured: a table, or JSON with `settings` as its first members.
-  using Settings = std::vector<std::pair<std::string, std::string>>;
-  void Report(const Settings& settings, const std::vector<LayerFigures>& figures) const;
 
  private:
-  LayerBench(const BenchLayerOptions& options, Machine machine, const bench::PeakLoop& peak,
-             WeightLayout layout, bool quantised, int threads);
+  LayerBench(const BenchLayerOptions& options, Machine machine, int threads);
 
   const BenchLayerOptions& options_;
   Machine machine_;
   PinnedCaller pinned_;
   Team team_;
-  const bench::PeakLoop& peak_;
+  bench::RunLanes run_;
   bench::ReadBandwidth memory_;
-  WeightLayout layout_;
-  bool quantised_;                     // rows are
+  BenchFormat format_;
+  const bench::PeakLoop* peak_ = nullptr;
   std::string tuned_;                  // lines for the table
-  std::optional<double> unpack_rate_;  // stored bytes per second; 0: nothing to unpack
+  std::optional<double> unpack_rate_;  // of format_, stored bytes per second; 0: nothing to unpack
   std::deque<std::string> labels_;     // of traced calls, which trace events point to
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "checkpoint/json_config.h"
 #include "checkpoint/model_path.h"
@@ -26,9 +27,29 @@ int32_t Pick(const std::vector<double>& weights, double point) {
   return static_cast<int32_t>(e);
 }
 
+// A shape in numbers; nothing if `text` is not made of digits and crosses.
+std::optional<MoeShape> ShapeInNumbers(std::string_view text) {
+  if (text.find_first_not_of("0123456789x") != text.npos) return std::nullopt;
+  MoeShape shape{.name = std::string(text)};
+  int64_t* const fields[] = {&shape.hidden, &shape.intermediate, &shape.experts, &shape.top_k,
+                             &shape.shared};
+  size_t field = 0;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('x', begin), text.size());
+    if (field == std::size(fields)) return std::nullopt;
+    const int64_t max = field == 2 || field == 3 ? kExpertsMax : kWidthMax;
+    *fields[field] = Number(text.substr(begin, end - begin), max);
+    if (*fields[field++] == 0) return std::nullopt;
+    begin = end + 1;
+  }
+  if (field < 4 || shape.top_k > shape.experts) return std::nullopt;
+  return shape;
+}
+
 }  // namespace
 
 Result<MoeShape> ReadMoeShape(std::string_view geometry) {
+  if (auto shape = ShapeInNumbers(geometry)) return *std::move(shape);
   TRY(const ModelPath model, ResolveModelPath(geometry));
   TRY(const JsonObject config, JsonObject::Read(model.config_path));
   FieldReader read(config);
@@ -43,9 +64,16 @@ Result<MoeShape> ReadMoeShape(std::string_view geometry) {
   const int64_t shared = read.Int("num_shared_experts", 0, 64, 0);
   shape.shared = shared * read.Int("moe_shared_expert_intermediate_size", 1, kWidthMax,
                                    std::max<int64_t>(shape.intermediate, 1));
+  shape.n_group = static_cast<int>(read.Int("n_group", 0, shape.experts, 0));
+  shape.topk_group = static_cast<int>(read.Int("topk_group", 0, shape.n_group, 0));
   RETURN_IF_ERROR(read.status());
   if (shape.top_k > shape.experts)
     return config.Contradiction("num_experts_per_tok", "allowed are at most all experts");
+  if (shape.n_group > 0 && (shape.experts % shape.n_group != 0 ||
+                            shape.experts / shape.n_group * shape.topk_group < shape.top_k))
+    return config.Contradiction("n_group",
+                                "groups must be of equal size and offer all experts of "
+                                "a token");
   return shape;
 }
 
@@ -126,13 +154,13 @@ LayerWork MoeWork(const MoeShape& shape, const std::vector<int32_t>& ids, uint64
   std::vector<bool> active(static_cast<size_t>(shape.experts));
   for (const int32_t id : ids) active[static_cast<size_t>(id)] = true;
   LayerWork work;
-  work.active_experts = std::count(active.begin(), active.end(), true);
+  work.active_experts = static_cast<double>(std::count(active.begin(), active.end(), true));
   const auto pairs = static_cast<double>(ids.size());
   const double tokens = pairs / static_cast<double>(shape.top_k);
   const double columns =
       pairs * static_cast<double>(shape.intermediate) + tokens * static_cast<double>(shape.shared);
   work.flop = 2 * 3 * columns * static_cast<double>(shape.hidden);
-  work.bytes = static_cast<double>(work.active_experts) * static_cast<double>(expert_bytes) +
+  work.bytes = work.active_experts * static_cast<double>(expert_bytes) +
                (tokens > 0 ? static_cast<double>(shared_bytes) : 0);
   return work;
 }

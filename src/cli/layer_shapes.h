@@ -16,11 +16,13 @@ namespace sluice {
 struct MoeShape {
   std::string name = {};
   int64_t hidden = 0, intermediate = 0, experts = 0, top_k = 0;
-  int64_t shared = 0;  // intermediate width of the shared experts together; 0: none
+  int64_t shared = 0;               // intermediate width of the shared experts together; 0: none
+  int n_group = 0, topk_group = 0;  // of the router; 0: no groups
 };
 
-/// Of a shipped geometry or a directory with config.json. Errors: those of ResolveModelPath and of
-/// the fields; kUnsupported for a model without experts.
+/// Of a shipped geometry, a directory with config.json, or
+/// "HIDDENxINTERMEDIATExEXPERTSxTOP_K[xSHARED]". Errors: those of ResolveModelPath and of the
+/// fields; kUnsupported for a model without experts.
 Result<MoeShape> ReadMoeShape(std::string_view geometry);
 
 /// What one of P devices owns under expert parallelism, `share` being "1/P": experts / P of them,
@@ -43,6 +45,7 @@ Result<LinearShape> ParseLinearShape(std::string_view text);
 /// How rows choose experts: all alike; expert e in proportion to 1 / (e + 1); expert 0 for every
 /// row and the others all alike.
 enum class Routing { kUniform, kZipf, kHot };
+inline constexpr int kRoutings = 3;
 Result<Routing> ParseRouting(std::string_view name);
 
 /// Draws top_k distinct experts for each of `tokens` rows: [tokens * top_k].
@@ -52,7 +55,7 @@ std::vector<int32_t> DrawExperts(Routing routing, const MoeShape& shape, int64_t
 /// Multiplications and additions, and bytes of the weights that are read at least once.
 struct LayerWork {
   double flop = 0, bytes = 0;
-  int64_t active_experts = 0;
+  double active_experts = 0;  // a mean, where a run makes several calls
 };
 
 /// Of one call. `expert_bytes`, `shared_bytes`: the packed weights of one routed expert and of the

@@ -31,6 +31,20 @@ TEST(MoeShape, IsReadFromEveryFamilysWords) {
   for (const std::string& name : ShippedGeometries()) EXPECT_TRUE(ReadMoeShape(name).ok()) << name;
 }
 
+TEST(MoeShape, IsReadFromNumbers) {
+  const auto shape = ReadMoeShape("64x32x8x2");
+  ASSERT_TRUE(shape.ok());
+  EXPECT_EQ(shape->hidden, 64);
+  EXPECT_EQ(shape->intermediate, 32);
+  EXPECT_EQ(shape->experts, 8);
+  EXPECT_EQ(shape->top_k, 2);
+  EXPECT_EQ(shape->shared, 0);
+  EXPECT_EQ(ReadMoeShape("64x32x8x2x96")->shared, 96);
+  for (const char* text : {"64", "64x32x8", "64x32x8x9", "64x32x8x2x", "64x32x8x2x1x1", "x", "",
+                           "0x32x8x2", "64x32x99999999999999999999x2"})
+    EXPECT_FALSE(ReadMoeShape(text).ok()) << text;
+}
+
 TEST(MoeShape, RefusesAModelThatDoesNotExist) {
   EXPECT_EQ(ReadMoeShape("Qwen9").status().code(), Code::kNotFound);
 }
