@@ -18,6 +18,15 @@ import time
 import torch
 
 
+CLASSES = {
+    "bf16": "AMXBF16_MOE",
+    "fp8": "AMXFP8PerChannel_MOE",
+    "int8": "AMXInt8_MOE",
+    "int4": "AMXInt4_MOE",
+    "int4_group": "AMXInt4_KGroup_MOE",
+}
+
+
 def load_extension(folder, variant):
     (path,) = pathlib.Path(folder, "kt_kernel").glob(f"_kt_kernel_ext_{variant}.*.so")
     spec = importlib.util.spec_from_file_location("kt_kernel_ext", path)
@@ -27,21 +36,28 @@ def load_extension(folder, variant):
 
 
 class Matrix:
-    """Random weights [outputs, inputs], bf16 or e4m3 codes with a scale an output."""
+    """Random weights [outputs, inputs] as bf16, as e4m3 codes with a scale an output, or as 4-bit codes with a scale a group."""
 
-    def __init__(self, outputs, inputs, fp8):
+    def __init__(self, outputs, inputs, form, group):
         w = torch.randn(outputs, inputs) * 0.02
-        self.scales = (w.abs().amax(1) / 448).contiguous() if fp8 else None
-        self.stored = (
-            (w / self.scales[:, None]).to(torch.float8_e4m3fn).view(torch.uint8)
-            if fp8
-            else w.to(torch.bfloat16)
-        ).contiguous()
+        self.scales = None
+        if form == "fp8":
+            self.scales = (w.abs().amax(1) / 448).contiguous()
+            codes = (w / self.scales[:, None]).to(torch.float8_e4m3fn)
+            self.stored, self.values = codes.view(torch.uint8).contiguous(), codes.float() * self.scales[:, None]
+        elif form == "int4_group":
+            groups = w.view(outputs, -1, group)
+            self.scales = (groups.abs().amax(2) / 7).to(torch.bfloat16).contiguous()
+            codes = (groups / self.scales.float()[:, :, None]).round().clamp(-8, 7)
+            self.values = (codes * self.scales.float()[:, :, None]).view(outputs, inputs)
+            codes = (codes + 8).to(torch.uint8).view(outputs, -1, 2)
+            self.stored = (codes[:, :, 0] | codes[:, :, 1] << 4).contiguous()
+        else:  # the kernel itself quantises for int8 and int4
+            self.stored = w.to(torch.bfloat16).contiguous()
+            self.values = self.stored.float()
 
     def __matmul__(self, x):
-        if self.scales is None:
-            return self.stored.float() @ x
-        return (self.stored.view(torch.float8_e4m3fn).float() * self.scales[:, None]) @ x
+        return self.values @ x
 
 
 def error(experts, ids, weights, x, y):
@@ -58,7 +74,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="where the wheel was unpacked")
     parser.add_argument("--variant", default="avx512_bf16", help="amx, avx512_bf16, avx512_vnni, avx2, ...")
-    parser.add_argument("--format", choices=["bf16", "fp8"], default="bf16")
+    parser.add_argument("--format", choices=list(CLASSES), default="bf16", help="int4: a scale an output; int4_group: a scale a --group")
+    parser.add_argument("--group", type=int, default=32)
+    parser.add_argument("--kernel", help="another class of the extension that takes the same weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", default="1,8,32,512")
     parser.add_argument("--runs", type=int, default=9)
@@ -70,9 +88,8 @@ def main():
     tokens = [int(t) for t in args.tokens.split(",")]
 
     torch.manual_seed(0)
-    fp8 = args.format == "fp8"
     h, i = args.hidden, args.intermediate
-    made = [(Matrix(i, h, fp8), Matrix(i, h, fp8), Matrix(h, i, fp8)) for _ in range(8)]
+    made = [[Matrix(*shape, args.format, args.group) for shape in [(i, h), (i, h), (h, i)]] for _ in range(8)]
     experts = [made[e % len(made)] for e in range(args.experts)]  # the kernel packs a copy of each
 
     kt = load_extension(args.folder, args.variant)
@@ -81,18 +98,27 @@ def main():
     cpu = kt.CPUInfer(workers)
     on_gpu = torch.zeros(args.experts, dtype=torch.bool)
     config = kt.moe.MOEConfig(args.experts, args.top_k, h, i, on_gpu.data_ptr())
-    config.layer_idx, config.pool, config.max_len = 0, cpu.backend_, max(tokens)
+    config.layer_idx, config.pool, config.max_len = 0, cpu.backend_, (max(tokens) + 63) // 64 * 64
+    whole = []  # alive until the kernel has packed them
     for n, name in enumerate(["gate", "up", "down"]):
+        if args.format in ("int8", "int4"):
+            whole.append(torch.stack([e[n].stored for e in experts]))
+            setattr(config, f"{name}_proj", whole[-1].data_ptr())
+            continue
         setattr(config, f"{name}_projs", [[e[n].stored.data_ptr() for e in experts]])
-        if fp8:
+        if args.format != "bf16":
             setattr(config, f"{name}_scales", [[e[n].scales.data_ptr() for e in experts]])
-    if fp8:
-        config.quant_config.bits, config.quant_config.per_channel = 8, True
-        config.quant_config.zero_point = False
-    layer = (kt.moe.AMXFP8PerChannel_MOE if fp8 else kt.moe.AMXBF16_MOE)(config)
+    config.save = config.load = False
+    quantised = config.quant_config
+    if args.format == "fp8":
+        quantised.bits, quantised.per_channel, quantised.zero_point = 8, True, False
+    elif args.format == "int4_group":
+        quantised.bits, quantised.group_size, quantised.zero_point = 4, args.group, False
+    layer = getattr(kt.moe, args.kernel or CLASSES[args.format])(config)
     order = torch.arange(args.experts, dtype=torch.int64)
     cpu.submit(layer.load_weights_task(order.data_ptr()))
     cpu.sync()
+    whole.clear()
 
     for count in tokens:
         size = torch.tensor([count], dtype=torch.int32)
