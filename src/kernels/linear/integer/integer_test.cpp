@@ -168,7 +168,7 @@ TEST(IntegerProduct, ARowsBitsDependNeitherOnOtherRowsNorOnLanes) {
 
 TEST(IntegerProduct, GoesOnFromTheSumsOfEarlierInputs) {
   TestExec test;
-  for (const int64_t rows : {2, 3, 40})
+  for (const int64_t rows : {2, 3, 9, 17, 40})
     for (const WeightLayout layout : kLayouts) {
       const Case c(37, rows, 70, 900, layout);
       const auto expected = c.Definition();
