@@ -2,12 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "formats/bf16/pack.h"
 #include "formats/fp8/e4m3.h"
-#include "formats/fp8/pack.h"
-#include "formats/int4/pack.h"
-#include "formats/int8/pack.h"
-#include "formats/panel_pieces.h"
+#include "formats/packing/pack_rows.h"
+#include "formats/panel_order.h"
 
 namespace sluice {
 namespace {
@@ -127,41 +124,32 @@ int64_t PackedMatrix::panel_bytes() const { return PanelBytes(layout_, inputs_);
 int64_t PackedMatrix::scale_blocks() const { return ScaleBlocks(layout_, inputs_); }
 
 template <class T>
-void PackedMatrix::PackRows(int64_t output_begin, View<const T, 2> rows) {
+void PackedMatrix::PackAny(int64_t output_begin, View<const T, 2> rows) {
   CHECK_EQ(rows.dim(1), inputs_);
   CHECK(output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
-  auto* panels = reinterpret_cast<uint8_t*>(data_);
-  auto* scales = reinterpret_cast<float*>(scales_);
-  switch (format()) {
-    case WeightFormat::kBf16:
-      return PackBf16(reinterpret_cast<Bf16*>(data_), panel_elements(), output_begin, rows);
-    case WeightFormat::kFp8E4M3:
-      CHECK_EQ(layout_.scale_inputs, 0);
-      return QuantizePackFp8(panels, panel_elements(), scales, output_begin, rows);
-    case WeightFormat::kInt8:
-      return QuantizePackInt8(panels, panel_bytes(), scales, output_begin, rows);
-    case WeightFormat::kInt4: return QuantizePackInt4(int4_panels(), output_begin, rows);
-  }
+  PackRows({.format = format(),
+            .panels = data_,
+            .panel_bytes = panel_bytes(),
+            .scales = reinterpret_cast<float*>(scales_),
+            .int4 = int4_panels()},
+           output_begin, rows, BestPackKernels());
 }
 
 void PackedMatrix::Pack(int64_t output_begin, View<const Bf16, 2> rows) {
-  PackRows(output_begin, rows);
+  CHECK(format() != WeightFormat::kFp8E4M3 || layout_.scale_inputs == 0);
+  PackAny(output_begin, rows);
 }
 
 void PackedMatrix::Pack(int64_t output_begin, View<const float, 2> rows) {
-  PackRows(output_begin, rows);
+  CHECK(format() != WeightFormat::kFp8E4M3 || layout_.scale_inputs == 0);
+  PackAny(output_begin, rows);
 }
 
 void PackedMatrix::PackCodes(int64_t output_begin, View<const uint8_t, 2> rows) {
-  CHECK(format() != WeightFormat::kBf16 && rows.dim(1) == inputs_);
-  CHECK(output_begin >= 0 && output_begin + rows.dim(0) <= outputs_);
-  auto* panels = reinterpret_cast<uint8_t*>(data_);
-  switch (format()) {
-    case WeightFormat::kBf16: break;
-    case WeightFormat::kFp8E4M3: return PackFp8(panels, panel_elements(), output_begin, rows);
-    case WeightFormat::kInt8: return PackInt8(panels, panel_bytes(), output_begin, rows);
-    case WeightFormat::kInt4: return PackInt4(int4_panels(), output_begin, rows);
-  }
+  CHECK(format() != WeightFormat::kBf16);
+  PackAny(output_begin, rows);
+  if (format() == WeightFormat::kInt4)
+    FillInt4Padding(int4_panels(), output_begin, rows.dim(0), inputs_);
 }
 
 Int4Panels PackedMatrix::int4_panels() const {

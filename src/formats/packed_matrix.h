@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "base/status.h"
-#include "formats/int4/pack.h"
+#include "formats/int4/panels.h"
 #include "formats/weight_format.h"
 #include "tensor/arena.h"
 #include "tensor/dtype.h"
@@ -114,7 +114,7 @@ class PackedMatrix {
 
  private:
   template <class T>
-  void PackRows(int64_t output_begin, View<const T, 2> rows);
+  void PackAny(int64_t output_begin, View<const T, 2> rows);
   // Where the scale of an output's block is, counted in scales.
   int64_t ScaleAt(int64_t output, int64_t block) const {
     return (output / kPanelOutputs * scale_blocks() + block) * kPanelOutputs +

@@ -1,8 +1,9 @@
-// int4 codes into panels of [inputs / 8][32 outputs][4] bytes, two codes in each.
+// Panels of int4: [inputs / 8][32 outputs][4] bytes, two codes in each, and their groups.
 #pragma once
 
+#include <cstdint>
+
 #include "tensor/dtype.h"
-#include "tensor/view.h"
 
 namespace sluice {
 
@@ -18,14 +19,6 @@ struct Int4Panels {
   int64_t ScaleAt(int64_t output, int64_t block) const;
   uint8_t ZeroPoint(int64_t output, int64_t block) const;
 };
-
-/// Writes checkpoint rows of codes, a byte each, to outputs [output_begin, output_begin +
-/// rows.dim(0)). Padded inputs become the zero code, as ZeroPoint says.
-void PackInt4(const Int4Panels& to, int64_t output_begin, View<const uint8_t, 2> rows);
-
-/// Rows of floats, quantised as QuantizeInt4 defines: codes, scales and zero points.
-void QuantizePackInt4(const Int4Panels& to, int64_t output_begin, View<const float, 2> rows);
-void QuantizePackInt4(const Int4Panels& to, int64_t output_begin, View<const Bf16, 2> rows);
 
 /// Sets inputs from `inputs` on of these outputs to their zero code.
 void FillInt4Padding(const Int4Panels& to, int64_t output_begin, int64_t outputs, int64_t inputs);
