@@ -6,10 +6,10 @@
 #include <cmath>
 #include <map>
 #include <mutex>
-#include <numeric>
 
 #include "base/random.h"
 #include "checkpoint/weights.h"
+#include "formats/fp8/e4m3.h"
 
 namespace sluice {
 namespace {
@@ -65,36 +65,12 @@ void FillFromTable(uint64_t stream, const std::array<T, kTableSize>& table, int6
     out[i] = table[hash >> (16 * (i % 4)) & kMask];
 }
 
-// The e4m3 code nearest to x, the even one of two; the largest where x is over the range.
-uint8_t ToF8E4M3(float x) {
-  constexpr int kLargest = 0x7E;  // 448; the next code is NaN
-  static const std::array<float, kLargest + 1> values = [] {
-    std::array<uint8_t, kLargest + 1> codes;
-    std::iota(codes.begin(), codes.end(), uint8_t{0});
-    std::array<float, kLargest + 1> out;
-    const std::string name;
-    const int64_t shape[] = {kLargest + 1};
-    TensorData{name, DType::kF8E4M3, shape, reinterpret_cast<const std::byte*>(codes.data())}
-        .ToFloat(0, kLargest + 1, out.data());
-    return out;
-  }();
-  const float magnitude = std::fabs(x);
-  int above =
-      static_cast<int>(std::lower_bound(values.begin(), values.end(), magnitude) - values.begin());
-  int code = std::min(above, kLargest);
-  if (above > 0 && above <= kLargest) {
-    const float low = magnitude - values[above - 1], high = values[above] - magnitude;
-    if (low < high || (low == high && above % 2 == 1)) code = above - 1;
-  }
-  return static_cast<uint8_t>(std::signbit(x) ? code | 0x80 : code);
-}
-
 template <class T>
 T Convert(float x) {
   if constexpr (std::is_same_v<T, float>)
     return x;
   else if constexpr (std::is_same_v<T, uint8_t>)
-    return ToF8E4M3(x);
+    return FloatToE4M3(x);
   else
     return ToBf16(x);
 }

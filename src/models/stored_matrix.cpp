@@ -89,11 +89,7 @@ Status CheckZeros(View<const uint8_t, 2> codes, const Scales& scales, const std:
 }
 
 void Dequantize(View<const uint8_t, 2> codes, const Scales& scales, const MatrixSink& sink) {
-  static const std::array<float, 256> values = [] {
-    std::array<float, 256> out;
-    for (int code = 0; code < 256; ++code) out[code] = E4M3ToFloat(static_cast<uint8_t>(code));
-    return out;
-  }();
+  const std::array<float, 256>& values = E4M3Values();
   const int64_t outputs = codes.dim(0), inputs = codes.dim(1);
   std::vector<float> floats(static_cast<size_t>(outputs * inputs));
   for (int64_t r = 0; r < outputs; ++r)

@@ -15,6 +15,16 @@ float E4M3ToFloat(uint8_t code) {
   return code & 0x80 ? -magnitude : magnitude;
 }
 
+const std::array<float, 256>& E4M3Values() {
+  static const std::array<float, 256> values = [] {
+    std::array<float, 256> out;
+    for (size_t code = 0; code < out.size(); ++code)
+      out[code] = E4M3ToFloat(static_cast<uint8_t>(code));
+    return out;
+  }();
+  return values;
+}
+
 uint8_t FloatToE4M3(float x) {
   const auto sign = static_cast<uint8_t>(std::signbit(x) ? 0x80 : 0);
   const float magnitude = std::fabs(x);
