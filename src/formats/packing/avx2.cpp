@@ -31,16 +31,14 @@ bool All(S condition) { return _mm256_movemask_ps(std::bit_cast<__m256>(conditio
 
 // Half a line: through the caches, where it meets the other half.
 void StoreLine(void* to, U x) { _mm256_store_si256(static_cast<__m256i*>(to), Raw(x)); }
-__m128i Words(U x) {
-  return _mm_packus_epi32(_mm256_castsi256_si128(Raw(x)), _mm256_extracti128_si256(Raw(x), 1));
+// The lower halves of the elements, those of `a` first.
+U JoinWords(U a, U b) {
+  const __m256i words = _mm256_packus_epi32(Raw(a & 0xFFFFu), Raw(b & 0xFFFFu));
+  return FromRaw(_mm256_permute4x64_epi64(words, 0xD8));
 }
+__m128i Words(U x) { return _mm256_castsi256_si128(Raw(JoinWords(x, x))); }
 void StoreWords(void* to, U x) { _mm_storeu_si128(static_cast<__m128i*>(to), Words(x)); }
 void StoreBytes(void* to, U x) { _mm_storeu_si64(to, _mm_packus_epi16(Words(x), __m128i())); }
-
-// The lower halves of the elements, which are all they have, those of `a` first.
-U JoinWords(U a, U b) {
-  return FromRaw(_mm256_permute4x64_epi64(_mm256_packus_epi32(Raw(a), Raw(b)), 0xD8));
-}
 
 [[gnu::always_inline]] inline void Transpose(U (&r)[8]) {
   U t[8], u[8];
