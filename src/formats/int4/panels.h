@@ -11,7 +11,7 @@ namespace sluice {
 struct Int4Panels {
   uint8_t* panels;       // 64-byte aligned
   int64_t panel_bytes;   // of each
-  Bf16* scales;          // [panels][blocks][32]
+  Bf16* scales;          // [panels][blocks][32], 64-byte aligned
   uint8_t* zero_points;  // the same, or null: kInt4Zero everywhere
   int64_t blocks;        // scales that an output has
   int64_t group;         // inputs that share one

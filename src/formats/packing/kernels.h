@@ -30,7 +30,8 @@ struct PackChunk {
   std::byte* to;            // the chunk's first input of the first output, in the panel's order
   const float* divisors;    // int8, fp8: [outputs], what a row's values are divided by; never 0
   int64_t group;            // int4, of values: what is written for each group of inputs
-  Bf16* scales;             //   [inputs / group][32], the first output's
+  Bf16* scales;             //   [inputs / group][32], the first output's; 64-byte aligned, as `to`,
+                            //   if that is the panel's
   uint8_t* zero_points;     //   the same, or null: none
 };
 

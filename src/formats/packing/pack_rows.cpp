@@ -32,7 +32,7 @@ constexpr RowElement kElement<float> = RowElement::kFloat;
 // What kernels write where a piece does not fill it: rows of a panel's half are missing, or inputs.
 struct Scratch {
   alignas(64) std::byte lines[kPackChunk * kPanelOutputs * sizeof(Bf16)];
-  Bf16 scales[kPackChunk / kPanelInputs * kPanelOutputs];
+  alignas(64) Bf16 scales[kPackChunk / kPanelInputs * kPanelOutputs];
   uint8_t zero_points[kPackChunk / kPanelInputs * kPanelOutputs];
 };
 
@@ -61,7 +61,6 @@ class Packer {
     for (int64_t i = 0; i < chunk_.outputs; ++i)
       from_[i] = rows_.row(row + std::clamp<int64_t>(half_begin_ + i - first_, 0, count - 1));
     if (to_.format == WeightFormat::kFp8E4M3 || to_.format == WeightFormat::kInt8) SetScales();
-    if (chunk_.group) PrefetchScales();
     const bool last = row + count == rows_.dim(0);
     next_ = last ? nullptr : rows_.row(row + count);
     const int64_t inputs = rows_.dim(1), unit = std::max(chunk_.group, kPackUnit);
@@ -92,18 +91,6 @@ class Packer {
       }
       chunk_.divisors = divisors_;
     }
-  }
-
-  // Kernels store lines past the caches, but not scales, which are less: fetched one by one they
-  // would hold up the lines behind them.
-  void PrefetchScales() const {
-    const auto prefetch = [&](const void* scales, int64_t bytes) {
-      for (int64_t at = 0; at < bytes; at += 64)
-        _mm_prefetch(static_cast<const char*>(scales) + at, _MM_HINT_T0);
-    };
-    const int64_t count = to_.int4.blocks * kPanelOutputs;
-    prefetch(to_.int4.scales + panel_ * count, count * static_cast<int64_t>(sizeof(Bf16)));
-    if (to_.int4.zero_points) prefetch(to_.int4.zero_points + panel_ * count, count);
   }
 
   int64_t LineBytes() const { return kPanelOutputs * geometry_.lane_bytes; }

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "base/machine.h"
@@ -19,6 +20,21 @@ namespace {
 
 constexpr uint8_t kUntouched = 0xA5;
 
+template <class T>
+struct LineAligned {
+  using value_type = T;
+  LineAligned() = default;
+  template <class Other>
+  LineAligned(const LineAligned<Other>&) {}  // NOLINT: as allocators are
+  T* allocate(size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t(64)));
+  }
+  void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+  bool operator==(const LineAligned&) const = default;
+};
+template <class T>
+using AlignedVector = std::vector<T, LineAligned<T>>;
+
 // A packed matrix's memory, all of it kUntouched at first.
 struct Memory {
   Memory(WeightFormat format, int64_t group, bool zero_points, int64_t outputs, int64_t inputs)
@@ -27,16 +43,13 @@ struct Memory {
     padded = (inputs + kPanelInputs - 1) / kPanelInputs * kPanelInputs;
     panel_bytes = padded * kPanelOutputs * (format == WeightFormat::kBf16 ? 4 : 2) /
                   (format == WeightFormat::kInt4 ? 4 : 2);
-    storage.assign(static_cast<size_t>(panels_count * panel_bytes + 64), kUntouched);
+    storage.assign(static_cast<size_t>(panels_count * panel_bytes), kUntouched);
     const auto count = static_cast<size_t>(panels_count * kPanelOutputs * blocks);
     scales.assign(count, 7);
     int4_scales.assign(count, Bf16{7});
     zeros.assign(zero_points ? count : 0, kUntouched);
   }
-  uint8_t* panels() {
-    const auto address = reinterpret_cast<uintptr_t>(storage.data());
-    return storage.data() + (64 - address % 64) % 64;
-  }
+  uint8_t* panels() { return storage.data(); }
   PackTarget target() {
     return {.format = format,
             .panels = reinterpret_cast<std::byte*>(panels()),
@@ -52,9 +65,9 @@ struct Memory {
 
   WeightFormat format;
   int64_t group, blocks, padded, panel_bytes;
-  std::vector<uint8_t> storage;
+  AlignedVector<uint8_t> storage;
   std::vector<float> scales;
-  std::vector<Bf16> int4_scales;
+  AlignedVector<Bf16> int4_scales;
   std::vector<uint8_t> zeros;
 };
 
@@ -137,10 +150,8 @@ constexpr Layout kLayouts[] = {
 
 void ExpectSame(const Memory& a, const Memory& b, const std::string& what) {
   ASSERT_EQ(a.storage.size(), b.storage.size());
-  const int64_t offset_a = const_cast<Memory&>(a).panels() - a.storage.data();
-  const int64_t offset_b = const_cast<Memory&>(b).panels() - b.storage.data();
-  for (size_t i = 0; i < a.storage.size() - 64; ++i)
-    ASSERT_EQ(a.storage[i + offset_a], b.storage[i + offset_b]) << what << " byte " << i;
+  for (size_t i = 0; i < a.storage.size(); ++i)
+    ASSERT_EQ(a.storage[i], b.storage[i]) << what << " byte " << i;
   for (size_t i = 0; i < a.scales.size(); ++i) {
     ASSERT_EQ(std::bit_cast<uint32_t>(a.scales[i]), std::bit_cast<uint32_t>(b.scales[i])) << what;
     ASSERT_EQ(a.int4_scales[i].bits, b.int4_scales[i].bits) << what << " scale " << i;
