@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "formats/fp8/e4m3.h"
 #include "formats/packing/pack_rows.h"
 #include "formats/panel_order.h"
@@ -167,15 +169,20 @@ void PackedMatrix::SetScales(int64_t output_begin, int64_t outputs, View<const f
   CHECK(blocks > 0 && output_begin >= 0 && output_begin + outputs <= outputs_);
   CHECK(outputs_per_scale > 0 && scales.dim(1) == blocks);
   CHECK_EQ(scales.dim(0), (outputs + outputs_per_scale - 1) / outputs_per_scale);
-  for (int64_t o = 0; o < outputs; ++o)
+  // Outputs of one panel with the same scales lie side by side.
+  int64_t count;
+  for (int64_t o = 0; o < outputs; o += count) {
+    const int64_t in_panel = kPanelOutputs - (output_begin + o) % kPanelOutputs;
+    count = std::min({in_panel, outputs_per_scale - o % outputs_per_scale, outputs - o});
     for (int64_t b = 0; b < blocks; ++b) {
       const float scale = scales(o / outputs_per_scale, b);
       const int64_t at = ScaleAt(output_begin + o, b);
       if (format() == WeightFormat::kInt4)
-        reinterpret_cast<Bf16*>(scales_)[at] = ToBf16(scale);
+        std::fill_n(reinterpret_cast<Bf16*>(scales_) + at, count, ToBf16(scale));
       else
-        reinterpret_cast<float*>(scales_)[at] = scale;
+        std::fill_n(reinterpret_cast<float*>(scales_) + at, count, scale);
     }
+  }
 }
 
 void PackedMatrix::SetZeroPoints(int64_t output_begin, View<const uint8_t, 2> zero_points) {

@@ -27,6 +27,10 @@ F SubtractProduct(F c, F a, F b) { return _mm256_fnmadd_ps(a, b, c); }
 U Nearest(F x) { return FromRaw(_mm256_cvtps_epi32(x)); }
 
 U Merge(U mask, U a, U b) { return (a & mask) | (b & ~mask); }
+U OddBytes(U x) {
+  return FromRaw(_mm256_shuffle_epi8(
+      Raw(x), _mm256_setr_epi32(0x0301, 0x0705, 0x0B09, 0x0F0D, 0x0301, 0x0705, 0x0B09, 0x0F0D)));
+}
 bool All(S condition) { return _mm256_movemask_ps(std::bit_cast<__m256>(condition)) == 0xFF; }
 
 // Half a line: through the caches, where it meets the other half.

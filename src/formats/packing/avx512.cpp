@@ -29,6 +29,9 @@ U Nearest(F x) { return FromRaw(_mm512_cvtps_epi32(x)); }
 U Merge(U mask, U a, U b) {
   return FromRaw(_mm512_ternarylogic_epi32(Raw(mask), Raw(a), Raw(b), 0xCA));
 }
+U OddBytes(U x) {
+  return FromRaw(_mm512_shuffle_epi8(Raw(x), _mm512_set4_epi32(0x0F0D, 0x0B09, 0x0705, 0x0301)));
+}
 bool All(S condition) { return _mm512_movepi32_mask(std::bit_cast<__m512i>(condition)) == 0xFFFF; }
 
 // A whole line: past the caches, which would read it from memory first.

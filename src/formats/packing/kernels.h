@@ -26,7 +26,7 @@ struct PackChunk {
   const void* const* rows;  // [outputs], each at its first input of the chunk
   int64_t outputs;          // 16 or 32
   int64_t inputs;           // a multiple of kPackUnit and of `group`, at most kPackChunk
-  const char* ahead;        // as many bytes as the chunk's, to be fetched meanwhile, or null
+  const char* ahead;        // as many bytes as the chunk's, to be fetched meanwhile; never read
   std::byte* to;            // the chunk's first input of the first output, in the panel's order
   const float* divisors;    // int8, fp8: [outputs], what a row's values are divided by; never 0
   int64_t group;            // int4, of values: what is written for each group of inputs

@@ -61,8 +61,8 @@ class Packer {
     for (int64_t i = 0; i < chunk_.outputs; ++i)
       from_[i] = rows_.row(row + std::clamp<int64_t>(half_begin_ + i - first_, 0, count - 1));
     if (to_.format == WeightFormat::kFp8E4M3 || to_.format == WeightFormat::kInt8) SetScales();
-    const bool last = row + count == rows_.dim(0);
-    next_ = last ? nullptr : rows_.row(row + count);
+    // Behind the last rows of a call, too: there a file has the rows of the next one.
+    next_ = rows_.data() + (row + count) * rows_.stride(0);
     const int64_t inputs = rows_.dim(1), unit = std::max(chunk_.group, kPackUnit);
     const int64_t whole = inputs / unit * unit;
     for (int64_t i = 0; i < whole; i += kPackChunk) PackInputs(i, std::min(kPackChunk, whole - i));
@@ -104,8 +104,7 @@ class Packer {
     for (int64_t i = 0; i < chunk_.outputs; ++i) rows[i] = from_[i] + begin;
     chunk_.rows = rows;
     chunk_.inputs = count;
-    chunk_.ahead = next_ ? reinterpret_cast<const char*>(next_ + begin * chunk_.outputs)
-                         : reinterpret_cast<const char*>(from_[0]);
+    chunk_.ahead = reinterpret_cast<const char*>(next_ + begin * chunk_.outputs);
     if (whole_)
       Run(Lines(begin), ScaleAt(begin));
     else
@@ -170,7 +169,7 @@ class Packer {
   int64_t half_begin_;             // the first output that kernels see
   bool whole_;                     // they see no other outputs
   const T* from_[kPanelOutputs];
-  const T* next_;
+  const T* next_;  // behind the rows
   float divisors_[kPanelOutputs];
   PackChunk chunk_ = {};
 };
