@@ -44,9 +44,9 @@ struct BlockRows {
   const float* row_scale;  // [count] or nullptr
 };
 
-/// C[i, j] = sum_d A[i, d] * B[j, d]: both rows contiguous. Lane l of the vector sums the products
-/// d = l, l + width, ... and the lanes are added as a tree, so the bits depend on the two rows
-/// only.
+/// C[i, j] = scale[i, j] * sum_d A[i, d] * B[j, d]: both rows contiguous. Lane l of the vector sums
+/// the products d = l, l + width, ... and the lanes are added as a tree, so the bits depend on the
+/// two rows only.
 struct BlockDots {
   int64_t rows, columns, depth;
   const float* a;
@@ -56,6 +56,8 @@ struct BlockDots {
   int64_t b_row;
   float* c;
   int64_t c_row;
+  const float* scale = nullptr;  // or none: C is the plain sum
+  int64_t scale_row = 0;         // from a row's scales to the next one's; may be negative
 };
 
 struct BlockOps {
@@ -76,6 +78,8 @@ struct BlockOps {
   void (*divide)(float* x, int64_t count, float divisor, bool round);
   /// to[i] = from[i]; `from` bfloat16s or floats.
   void (*widen)(const void* from, bool is_bf16, int64_t count, float* to);
+  /// to[i] = the nearest bfloat16 of from[i], as ToBf16 rounds.
+  void (*narrow)(const float* from, int64_t count, void* to);
   /// to[c * to_row + r] = from[r * from_row + c].
   void (*transpose)(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
                     int64_t to_row);

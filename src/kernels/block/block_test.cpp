@@ -154,27 +154,61 @@ TEST(BlockOps, CausalProductReadsNothingBeyondTheDiagonal) {
 TEST(BlockOps, ADotHasTheSameBitsWhereverItStands) {
   for (const auto& [name, ops] : OpsThatRunHere())
     for (int64_t depth : {1, 7, 16, 24, 48, 128, 576})
-      for (bool bf16 : {false, true}) {
-        const int64_t rows = 7, columns = 11;
-        const auto a = Normals(rows * depth, 1), b = Normals(columns * depth, 2, true);
-        const auto narrow = Narrow(b);
-        const void* data = bf16 ? static_cast<const void*>(narrow.data()) : b.data();
-        std::vector<float> c(rows * columns, kNan);
-        ops->dots({rows, columns, depth, a.data(), depth, data, bf16, depth, c.data(), columns});
-        for (int64_t i = 0; i < rows; ++i)
-          for (int64_t j = 0; j < columns; ++j) {
-            double sum = 0, size = 0;
-            for (int64_t d = 0; d < depth; ++d) {
-              sum += double{a[i * depth + d]} * b[j * depth + d];
-              size += std::abs(double{a[i * depth + d]} * b[j * depth + d]);
+      for (auto [rows, columns] : {std::pair<int64_t, int64_t>{7, 11}, {1, 39}, {1, 16}, {1, 3}})
+        for (bool bf16 : {false, true}) {
+          const auto a = Normals(rows * depth, 1), b = Normals(columns * depth, 2, true);
+          const auto narrow = Narrow(b);
+          const void* data = bf16 ? static_cast<const void*>(narrow.data()) : b.data();
+          std::vector<float> c(rows * columns + 1, kNan);
+          ops->dots({rows, columns, depth, a.data(), depth, data, bf16, depth, c.data(), columns});
+          EXPECT_TRUE(std::isnan(c.back())) << name << " writes beyond " << columns << " columns";
+          for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) {
+              double sum = 0, size = 0;
+              for (int64_t d = 0; d < depth; ++d) {
+                sum += double{a[i * depth + d]} * b[j * depth + d];
+                size += std::abs(double{a[i * depth + d]} * b[j * depth + d]);
+              }
+              ASSERT_NEAR(c[i * columns + j], sum, size * 1e-6) << name;
+              float single = kNan;
+              const void* row = static_cast<const std::byte*>(data) + j * depth * (bf16 ? 2 : 4);
+              ops->dots({1, 1, depth, &a[i * depth], depth, row, bf16, depth, &single, 1});
+              ASSERT_EQ(single, c[i * columns + j]) << name << " depth " << depth;
             }
-            ASSERT_NEAR(c[i * columns + j], sum, size * 1e-6) << name;
-            float single = kNan;
-            const void* row = static_cast<const std::byte*>(data) + j * depth * (bf16 ? 2 : 4);
-            ops->dots({1, 1, depth, &a[i * depth], depth, row, bf16, depth, &single, 1});
-            ASSERT_EQ(single, c[i * columns + j]) << name << " depth " << depth;
-          }
-      }
+        }
+}
+
+TEST(BlockOps, ScaledDotsAreTheDotsTimesTheScales) {
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (auto [rows, columns] : {std::pair<int64_t, int64_t>{7, 11}, {1, 39}, {4, 16}}) {
+      const int64_t depth = 24;
+      const auto a = Normals(rows * depth, 1), b = Normals(columns * depth, 2);
+      const auto scale = Normals(rows + columns, 3);
+      std::vector<float> plain(rows * columns), c(plain);
+      ops->dots(
+          {rows, columns, depth, a.data(), depth, b.data(), false, depth, plain.data(), columns});
+      ops->dots({rows, columns, depth, a.data(), depth, b.data(), false, depth, c.data(), columns,
+                 scale.data() + rows - 1, -1});
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j)
+          ASSERT_EQ(c[i * columns + j], plain[i * columns + j] * scale[rows - 1 - i + j]) << name;
+    }
+}
+
+TEST(BlockOps, NarrowRoundsAsToBf16Does) {
+  auto x = Normals(43, 1);
+  for (float special : {0.0f, -0.0f, 1e-40f, kNan, -kNan, 1.00390625f, 1.01171875f, 3.4e38f,
+                        std::numeric_limits<float>::infinity()})
+    x.push_back(special);
+  for (const auto& [name, ops] : OpsThatRunHere())
+    for (size_t count : {size_t{1}, size_t{8}, size_t{16}, size_t{21}, x.size()}) {
+      const size_t begin = x.size() - count;
+      std::vector<Bf16> narrow(count + 1, Bf16{0x1234});
+      ops->narrow(x.data() + begin, static_cast<int64_t>(count), narrow.data());
+      for (size_t i = 0; i < count; ++i)
+        ASSERT_EQ(narrow[i].bits, ToBf16(x[begin + i]).bits) << name << " " << x[begin + i];
+      ASSERT_EQ(narrow[count].bits, 0x1234) << name << " writes beyond " << count;
+    }
 }
 
 TEST(BlockOps, TheExponentialOfASoftmaxPageIsWithin2Ulp) {

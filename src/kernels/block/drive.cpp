@@ -12,6 +12,10 @@ constexpr float kOne = 1;
 
 }  // namespace
 
+const BlockOps& SelectBlockOps(const Machine& machine) {
+  return machine.Has(kAvx512) ? kBlockOpsAvx512 : kBlockOpsAvx2;
+}
+
 void CausalProduct(const BlockOps& ops, BlockProduct p) {
   for (int64_t begin = 0; begin < p.rows; begin += kGroup) {
     BlockProduct group = p;

@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "base/machine.h"
 #include "kernels/block/block_ops.h"
 
 namespace sluice {
+
+/// The table of the machine's instruction set.
+const BlockOps& SelectBlockOps(const Machine& machine);
 
 /// `p` with row i reaching depth p.depth + i instead of p.depth, and reading no row of B beyond:
 /// the rows of a causal mask's diagonal.

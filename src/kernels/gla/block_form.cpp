@@ -36,12 +36,12 @@ class DecayPowers {
   float plain(int64_t n) const { return plain_[n]; }
   /// scale exp(g n), n ascending, from `n` on.
   const float* scaled(int64_t n) const { return scaled_ + n; }
-  /// The same, n descending: [j] is scale exp(g (i - j)).
+  /// The same, n descending: [j] is scale exp(g (i - j)), 0 for j in (i, i + kScoreGroup).
   const float* falling(int64_t i) const { return falling_ + kGlaBlock - i; }
 
  private:
   float g_ = 1, scale_ = 0;  // no decay has an exponent above 0
-  float plain_[kGlaBlock + 1], scaled_[kGlaBlock + 1], falling_[kGlaBlock + 1];
+  float plain_[kGlaBlock + 1], scaled_[kGlaBlock + 1], falling_[kGlaBlock + kScoreGroup] = {};
 };
 
 // The powers of one head, computed at most once a call for all sequences that a lane serves: with
@@ -81,10 +81,7 @@ class HeadStep {
     Weigh(sequence_.row_begin, begin, 1, weights);
     *factor = *powers_.scaled(begin + 1);
   }
-  void EndRow() {
-    if ((sequence_.position_begin + 1) % kGlaBlock == 0)
-      Advance(sequence_.position_begin < kGlaBlock);
-  }
+  void EndBlock() { Advance(sequence_.position_begin < kGlaBlock); }
 
   void Run() {
     for (int64_t done = 0; done < sequence_.row_count;) {
@@ -109,8 +106,7 @@ class HeadStep {
       if (wide_values_) {
         std::copy_n(v, value_dim_, reinterpret_cast<float*>(values_) + at);
       } else {
-        Bf16* narrow = reinterpret_cast<Bf16*>(values_) + at;
-        for (int64_t c = 0; c < value_dim_; ++c) narrow[c] = ToBf16(v[c]);
+        ops_.narrow(v, value_dim_, reinterpret_cast<Bf16*>(values_) + at);
       }
     }
   }
@@ -123,12 +119,7 @@ class HeadStep {
     for (int64_t r = 0; r < count; r += kScoreGroup) {
       const int64_t rows = std::min(kScoreGroup, count - r);
       ops_.dots({rows, begin + r + rows, key_dim_, q + r * q_row, q_row, keys_, false, key_dim_,
-                 weights + r * kGlaBlock, kGlaBlock});
-    }
-    for (int64_t r = 0; r < count; ++r) {
-      const float* decay = powers_.falling(begin + r);
-      float* weight = weights + r * kGlaBlock;
-      for (int64_t j = 0; j <= begin + r; ++j) weight[j] *= decay[j];
+                 weights + r * kGlaBlock, kGlaBlock, powers_.falling(begin + r), -1});
     }
   }
 
@@ -202,7 +193,8 @@ void OneRow(const GlaArgs& args, const GlaSequence& s, int64_t begin, int64_t en
          static_cast<const std::byte*>(s.values) +
              h * kGlaBlock * value_dim * static_cast<int64_t>(DTypeBytes(args.value_dtype)),
          narrow, value_dim, kGlaBlock * value_dim, out, out_next, first_block ? nullptr : factors});
-    for (int64_t i = 0; i < count; ++i) HeadStep(args, s, h + i, ops).EndRow();
+    if ((s.position_begin + 1) % kGlaBlock == 0)
+      for (int64_t i = 0; i < count; ++i) HeadStep(args, s, h + i, ops).EndBlock();
   }
 }
 
