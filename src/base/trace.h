@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "base/status.h"
@@ -68,6 +69,13 @@ class BasicSpan {
       : name_(internal::At(kLevel) ? name : nullptr), bytes_(bytes) {
     if (name_) [[unlikely]]
       begin_ns_ = internal::Now();
+  }
+  /// The same with bytes(), which is asked only where the span is recorded.
+  template <class F>
+  requires std::is_invocable_r_v<int64_t, F>
+  [[gnu::always_inline]] BasicSpan(const char* name, F&& bytes) : BasicSpan(name) {
+    if (name_) [[unlikely]]
+      bytes_ = bytes();
   }
   [[gnu::always_inline]] ~BasicSpan() {
     if (name_) [[unlikely]]

@@ -114,14 +114,13 @@ PackedMatrix PackedMatrix::Inside(std::shared_ptr<const Buffer> buffer, uint64_t
   packed.layout_ = layout;
   packed.outputs_ = outputs;
   packed.inputs_ = inputs;
+  packed.panel_bytes_ = PanelBytes(layout, inputs);
   packed.data_ = buffer->data() + begin;
   packed.scales_ = packed.data_ + parts.scales;
   packed.zero_points_ = reinterpret_cast<uint8_t*>(packed.data_ + parts.zero_points);
   packed.buffer_ = std::move(buffer);
   return packed;
 }
-
-int64_t PackedMatrix::panel_bytes() const { return PanelBytes(layout_, inputs_); }
 
 int64_t PackedMatrix::scale_blocks() const { return ScaleBlocks(layout_, inputs_); }
 

@@ -61,7 +61,7 @@ class PackedMatrix {
   }
   int64_t panels() const { return (outputs_ + kPanelOutputs - 1) / kPanelOutputs; }
   int64_t panel_elements() const { return padded_inputs() * kPanelOutputs; }
-  int64_t panel_bytes() const;
+  int64_t panel_bytes() const { return panel_bytes_; }
   /// Panel p, as Bf16s, or as bytes of the other formats.
   template <class Element>
   const Element* panel(int64_t p) const {
@@ -125,6 +125,7 @@ class PackedMatrix {
   WeightLayout layout_;
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
+  int64_t panel_bytes_ = 0;
   std::shared_ptr<const Buffer> buffer_;
   std::byte* data_ = nullptr;
   std::byte* scales_ = nullptr;

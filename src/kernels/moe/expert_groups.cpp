@@ -25,6 +25,10 @@ int64_t PanelCost(const PackedMatrix& weight, int64_t rows, int64_t rows_per_byt
 template <class Weight, class F>
 void ForEachShare(const ExpertGroupsArgs& args, Weight&& weight, int lane, int lanes,
                   F&& function) {
+  if (lanes == 1) {
+    for (const ExpertGroup& group : args.groups) function(group, 0, weight(group).panels());
+    return;
+  }
   const int64_t rows_per_byte = RowsPerByte(*args.kernel);
   const auto cost_of = [&](const ExpertGroup& group) {
     return PanelCost(weight(group), group.rows, rows_per_byte);
@@ -85,8 +89,9 @@ void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
       args, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); }, lane,
       lanes,
       [&](const ExpertGroup& group, int64_t panel_begin, int64_t panel_end) {
-        const trace::Stage stage("gate/up",
-                                 WeightBytes(group.weights->gate_up(), panel_begin, panel_end));
+        const trace::Stage stage("gate/up", [&] {
+          return WeightBytes(group.weights->gate_up(), panel_begin, panel_end);
+        });
         const int64_t row = group.row_begin * args.intermediate_stride;
         ForEachTile(args, panel_begin, panel_end, [&](int64_t begin, int64_t end) {
           args.kernel->Run({.x = args.x.data(),
@@ -117,7 +122,8 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
       args, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); }, lane,
       team.lanes(),
       [&](const ExpertGroup& group, int64_t begin, int64_t end) {
-        const trace::Stage stage("down", WeightBytes(group.weights->down(), begin, end));
+        const trace::Stage stage("down",
+                                 [&] { return WeightBytes(group.weights->down(), begin, end); });
         args.kernel->Run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
                           .x_stride = args.intermediate_stride,
                           .rows = group.rows,
