@@ -58,7 +58,8 @@ U JoinWords(U a, U b) {
     t[i] = FromRaw(_mm512_unpacklo_epi32(Raw(r[i]), Raw(r[i + 1])));
     t[i + 1] = FromRaw(_mm512_unpackhi_epi32(Raw(r[i]), Raw(r[i + 1])));
   }
-  // u[4 i + j]: of rows 4 i to 4 i + 3, elements j, j + 4, j + 8 and j + 12, one a 128-bit lane.
+  // u[i + k], i a multiple of 4: of rows i to i + 3, elements k, k + 4, k + 8 and k + 12, one a
+  // 128-bit lane.
 #pragma GCC unroll 4
   for (int i = 0; i < 16; i += 4)
 #pragma GCC unroll 2
