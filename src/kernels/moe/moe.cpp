@@ -21,13 +21,14 @@ constexpr std::pair<std::string_view, MoeBackend> kMoeBackends[] = {
     {"fused_v2", MoeBackend::kFusedV2},
 };
 
-// By docs/fused-moe.md, table 1: fused_v2 wins where it moves rows as bfloat16s, by a few per cent;
-// with fewer tokens both read weights at the memory's speed.
-constexpr int64_t kFusedTokens = 256;
+// `auto`, by docs/fused-moe.md, table 1. One border is the whole table: nowhere, by kernel, format,
+// quantisation of rows or rows an expert, was one back end faster by more than what a run differs
+// from the next. With few rows a call of epmoe is shorter by 0.2 us, which a tiny layer feels; with
+// many it would need tokens * (top_k + 1) * hidden floats of scratch that fused_v2 does without.
+constexpr int64_t kFusedTokens = 32;
 
-MoeBackend Choose(const MoeArgs& args, const PanelKernel& kernel) {
-  const bool narrow = kernel.bf16_inputs && args.activations == ActivationQuant::kNone;
-  return narrow && args.x.dim(0) >= kFusedTokens ? MoeBackend::kFusedV2 : MoeBackend::kEpmoe;
+MoeBackend Choose(int64_t tokens) {
+  return tokens < kFusedTokens ? MoeBackend::kEpmoe : MoeBackend::kFusedV2;
 }
 
 constexpr std::pair<std::string_view, bool MoeAblation::*> kMoeParts[] = {
@@ -68,11 +69,15 @@ Result<MoeAblation> ParseMoeAblation(std::span<const std::string> parts, MoeBack
 
 uint64_t MoeScratchBytes(MoeBackend backend, int64_t tokens, int64_t top_k, int64_t hidden,
                          int64_t intermediate, int64_t experts) {
-  const uint64_t epmoe = EpmoeScratchBytes(tokens, top_k, hidden, intermediate, experts);
-  if (backend == MoeBackend::kEpmoe) return epmoe;
+  const auto epmoe = [&](int64_t most) {
+    return EpmoeScratchBytes(most, top_k, hidden, intermediate, experts);
+  };
+  if (backend == MoeBackend::kEpmoe) return epmoe(tokens);
   const uint64_t fused = FusedV2ScratchBytes(tokens, top_k, hidden, intermediate, experts,
                                              backend != MoeBackend::kFused);
-  return backend == MoeBackend::kAuto ? std::max(epmoe, fused) : fused;
+  if (backend == MoeBackend::kAuto)
+    return std::max(fused, epmoe(std::min(tokens, kFusedTokens - 1)));
+  return fused;
 }
 
 void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec) {
@@ -83,7 +88,7 @@ void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec) {
   CHECK(!args.shared || args.shared->hidden() == hidden);
   if (tokens == 0) return;
   const PanelKernel& kernel = KernelFor(exec.machine, args.bf16_inputs, args.rounding);
-  if (backend == MoeBackend::kAuto) backend = Choose(args, kernel);
+  if (backend == MoeBackend::kAuto) backend = Choose(tokens);
   if (backend == MoeBackend::kEpmoe) {
     Epmoe(args, kernel, exec);
     return;

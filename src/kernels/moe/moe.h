@@ -103,8 +103,8 @@ struct MoeArgs {
 /// products, combine; each stage a pass over memory. "fused_v2": the outputs' sums stay in the
 /// caches. "fused": fused_v2 without residency, which is how the first fused kernels moved data:
 /// rows are staged for every small tile, and the down product's sums over slices of its inputs go
-/// out to memory and come back. "auto" is fused_v2 where it was measured to be faster, otherwise
-/// epmoe (docs/fused-moe.md, table 1).
+/// out to memory and come back. "auto" is epmoe for fewer than 32 tokens, otherwise fused_v2, which
+/// is as fast or faster and takes less scratch (docs/fused-moe.md, table 1).
 enum class MoeBackend { kAuto, kEpmoe, kFused, kFusedV2 };
 Result<MoeBackend> ParseMoeBackend(std::string_view name);
 

@@ -264,6 +264,27 @@ TEST(Moe, TakesNoMoreScratchThanItSays) {
   }
 }
 
+TEST(Moe, AutoTakesTheScratchOfTheBackEndThatItChooses) {
+  constexpr int64_t kTokensMax = 70;
+  Case c(6, {kTokensMax, 3, 64, 32, 2, 16});
+  const auto bytes = [&](MoeBackend backend, int64_t tokens) {
+    return MoeScratchBytes(backend, tokens, c.s.top_k, c.s.hidden, c.s.intermediate, c.s.experts);
+  };
+  EXPECT_EQ(bytes(MoeBackend::kAuto, 1),
+            std::max(bytes(MoeBackend::kEpmoe, 1), bytes(MoeBackend::kFusedV2, 1)));
+  EXPECT_EQ(bytes(MoeBackend::kAuto, 4096), bytes(MoeBackend::kFusedV2, 4096));
+  EXPECT_LT(bytes(MoeBackend::kAuto, 4096), bytes(MoeBackend::kEpmoe, 4096) / 2);
+  std::vector<float> y, expected;
+  for (int64_t tokens = 1; tokens <= kTokensMax; ++tokens) {
+    TestExec test(2);
+    Moe(c.Args(expected, 0, tokens), MoeBackend::kEpmoe, test.exec);
+    TestExec fresh(2);
+    Moe(c.Args(y, 0, tokens), MoeBackend::kAuto, fresh.exec);
+    EXPECT_EQ(y, expected) << tokens;
+    EXPECT_LE(fresh.exec.scratch.used_max(), bytes(MoeBackend::kAuto, kTokensMax)) << tokens;
+  }
+}
+
 TEST(DenseFfn, IsTheSharedExpertAlone) {
   // A mixture whose routed weights are zero adds nothing but zeros to the shared expert.
   Case c(7, {9, 2, 70, 30, 1, 90});
