@@ -292,6 +292,8 @@ TEST(HttpWire, MergesFramesForASlowReaderAndLosesNothing) {
                   "application/json\r\nContent-Length: {}\r\n\r\n{}",
                   body.size(), body));
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  // Through the small buffer what lies in the kernel's queues would crawl: a window in 200 ms.
+  client.SetReceiveBuffer(1 << 20);
   std::string bytes = client.ReadAll(10);
   const SimpleResponse response = TakeResponse(bytes);
   EXPECT_THAT(response.body, ::testing::EndsWith("data: [DONE]\n\n"));
