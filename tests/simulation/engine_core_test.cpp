@@ -211,6 +211,7 @@ TEST_F(EngineCoreTest, DestructionEndsEverythingOnce) {
 
 TEST_F(EngineCoreTest, AnExceptionEndsRequestsAndRefusesNewOnes) {
   model_.throw_at_step = 3;
+  model_.step_us = 20'000;  // the exception comes after all four are in
   Start({.limits = {.running_requests = 2}});
   for (uintptr_t name = 1; name <= 4; ++name) ASSERT_TRUE(Submit(name, 5, 100).ok());
   for (uintptr_t name = 1; name <= 4; ++name) WaitForEnd(name);
