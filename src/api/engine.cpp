@@ -2,13 +2,13 @@
 #include "sluice/engine.h"
 
 #include <algorithm>
+#include <set>
 
 #include "api/engine_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "checkpoint/generation_config.h"
-#include "checkpoint/json_config.h"
 #include "checkpoint/model_path.h"
 #include "memory/budget.h"
 #include "models/registry.h"
@@ -85,24 +85,23 @@ SamplingParams DefaultsFrom(const GenerationConfig& config) {
   return out;
 }
 
-/// EOS ids of generation_config.json, of config.json and of the family's chat format (`front` may
-/// be null), and the sampling defaults.
-Status ReadEnds(const EngineOptions& options, const ModelPath& path, const TextFront* front,
+/// EOS ids of generation_config.json, of config.json (or the family's default), of the tokenizer
+/// (`front` may be null) and of the family's chat format, and the sampling defaults. SGLang's rule:
+/// each of them ends an answer.
+Status ReadEnds(const ModelPath& path, const ModelInfo& model, const TextFront* front,
                 EngineInfo& info) {
   GenerationConfig generation;
   if (!path.directory.empty()) {
-    TRY(generation, ReadGenerationConfig(path.directory, info.vocab_size));
+    TRY(generation, ReadGenerationConfig(path.directory, model.vocab_size));
   }
   info.defaults = DefaultsFrom(generation);
-  info.eos_ids = generation.eos_token_ids;
-  TRY(const JsonObject config, ReadModelConfig(path.config_path, options.json_model_override_args));
-  TRY(const std::vector<int64_t> ids, config.Ints("eos_token_id", 0, info.vocab_size - 1));
-  for (const int64_t id : ids) info.eos_ids.push_back(static_cast<int32_t>(id));
-  if (front)
-    for (const int32_t id : front->stop_token_ids()) info.eos_ids.push_back(id);
-  std::ranges::sort(info.eos_ids);
-  const auto tail = std::ranges::unique(info.eos_ids);
-  info.eos_ids.erase(tail.begin(), tail.end());
+  std::set<int32_t> ids(generation.eos_token_ids.begin(), generation.eos_token_ids.end());
+  ids.insert(model.eos_token_ids.begin(), model.eos_token_ids.end());
+  if (front) {
+    ids.insert(front->stop_token_ids().begin(), front->stop_token_ids().end());
+    if (const auto id = front->tokenizer().FindId(front->eos_token())) ids.insert(*id);
+  }
+  info.eos_ids.assign(ids.begin(), ids.end());
   return {};
 }
 
@@ -213,7 +212,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   RETURN_IF_ERROR(ChooseContext(options, description.info).status());
   parts.info.vocab_size = description.info.vocab_size;
   TRY(parts.front, OpenFront(options, path, description.info));
-  RETURN_IF_ERROR(ReadEnds(options, path, parts.front.get(), parts.info));
+  RETURN_IF_ERROR(ReadEnds(path, description.info, parts.front.get(), parts.info));
   TRY(parts.model, LoadModel(load, *parts.team));
   DescribeParts(options, path, machine, parts);
   RETURN_IF_ERROR(SizeAndAllocate(options, machine, parts));

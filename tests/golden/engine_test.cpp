@@ -402,6 +402,50 @@ TEST(EngineOpen, NamesTheFlagThatIsWrong) {
   EXPECT_EQ(Engine::Open(none).status().code(), Code::kNotFound);
 }
 
+TEST(EngineOpen, RefusesATokenizerThatKnowsMoreIdsThanTheModel) {
+  EngineOptions options = TinyOptions();
+  options.load_format = "dummy";
+  options.json_model_override_args = R"({"vocab_size": 1000, "eos_token_id": null,
+                                         "pad_token_id": null, "bos_token_id": null})";
+  const Status status = Engine::Open(options).status();
+  EXPECT_EQ(status.code(), Code::kBadCheckpoint);
+  EXPECT_THAT(status.message(), HasSubstr("ids up to 2047, the model's vocab_size is only 1000"));
+}
+
+TEST(EngineEnds, AConfigWithoutEosHasItsFamilysWhereTheVocabularyReachesIt) {
+  EngineOptions options = IdsOptions();
+  options.load_format = "dummy";
+  options.json_model_override_args = R"({"vocab_size": 157184, "eos_token_id": null})";
+  EXPECT_THAT(MustOpen(options)->info().eos_ids, ElementsAre(156892));
+  options.json_model_override_args = R"({"eos_token_id": null})";
+  EXPECT_THAT(MustOpen(options)->info().eos_ids, testing::IsEmpty());
+}
+
+TEST(EngineEnds, TheTokenizersOwnEndOfTextCounts) {
+  EngineOptions options = IdsOptions();
+  options.load_format = "dummy";
+  options.json_model_override_args = R"({"vocab_size": 2048, "eos_token_id": 1})";
+  options.tokenizer_path = SLUICE_SOURCE_DIR "/models/sluice-tiny";
+  const auto engine = MustOpen(options);
+  ASSERT_NE(engine, nullptr);
+  EXPECT_EQ(engine->text()->eos_token(), "<|role_end|>");
+  EXPECT_THAT(engine->info().eos_ids, ElementsAre(1, 2039));
+}
+
+TEST(EngineEnds, ARequestThatMasksEveryTokenEndsByName) {
+  const auto engine = MustOpen(IdsOptions());
+  ASSERT_NE(engine, nullptr);
+  GenerateRequest request{.input_ids = {5, 6, 7}};
+  request.sampling.min_new_tokens = 1;
+  for (int32_t id = 0; id < engine->info().vocab_size; ++id)
+    request.sampling.stop_token_ids.push_back(id);
+  const Status status = engine->Generate(request).status();
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_THAT(status.message(), StartsWith("no token is left to choose from at position 3"));
+  request.sampling.min_new_tokens = 0;
+  EXPECT_EQ(engine->Generate(request)->ids.size(), 1u);
+}
+
 TEST(EngineEnds, GrokStopsAtItsSeparatorToo) {
   EngineOptions options = TinyOptions();
   options.model_path = SLUICE_SOURCE_DIR "/tests/golden/grok2";
