@@ -27,12 +27,13 @@ struct EngineOptions {
   std::string chat_template = {};    // a file; empty: the model's own
   bool skip_tokenizer_init = false;  // token ids in, token ids out
   std::string load_format = "auto";  // auto, safetensors, dummy
-  std::string dtype = "auto";        // auto, bfloat16, float32
+  std::string dtype = "auto";        // auto, bfloat16, float32; float16 is computed as bfloat16
   // Of weights that are stored as floats, as they load: none, fp8, int8, int4.
   std::string quantization = "none";
   int64_t quantization_group_size = 64;       // int4: inputs that share a scale: 32, 64, 128
   bool quantization_zero_points = false;      // int4: a zero point a group
   int64_t context_length = 0;                 // 0: from config.json
+  bool allow_longer_context = false;          // context_length may exceed what config.json says
   std::string json_model_override_args = {};  // JSON object laid over config.json
   double mem_fraction_static = 0.88;          // of the memory limit, for weights and pools
   double recurrent_state_memory_ratio = 0.9;

@@ -106,9 +106,10 @@ Status ReadEnds(const ModelPath& path, const ModelInfo& model, const TextFront* 
 }
 
 Result<int64_t> ChooseContext(const EngineOptions& options, const ModelInfo& model) {
-  if (options.context_length > model.max_position)
+  if (options.context_length > model.max_position && !options.allow_longer_context)
     return ParamError(Code::kInvalidArgument, "context-length",
-                      "context-length is {}, the model allows up to {} (max_position_embeddings)",
+                      "context-length is {}, the model allows up to {} (max_position_embeddings); "
+                      "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 serves longer ones all the same",
                       options.context_length, model.max_position);
   return options.context_length > 0 ? options.context_length : model.max_position;
 }

@@ -34,9 +34,10 @@ void AddModelFlags(CLI::App& parser, EngineOptions& o) {
       ->check(CLI::IsMember({"auto", "safetensors", "dummy"}))
       ->capture_default_str()
       ->group(group);
-  parser.add_option("--dtype", o.dtype, "Arithmetic of activations")
-      ->transform(CLI::Transformer({{"float", "float32"}}))
-      ->check(CLI::IsMember({"auto", "bfloat16", "float32"}))
+  parser
+      .add_option("--dtype", o.dtype, "Arithmetic of activations; float16 is computed as bfloat16")
+      ->transform(CLI::Transformer({{"float", "float32"}, {"half", "float16"}}))
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}))
       ->capture_default_str()
       ->group(group);
   parser
@@ -153,6 +154,11 @@ void AddMachineFlags(CLI::App& parser, EngineFlags& flags) {
 
 }  // namespace
 
+bool IsOn(const char* variable) {
+  const char* const value = std::getenv(variable);
+  return value && *value && std::string_view(value) != "0" && std::string_view(value) != "false";
+}
+
 void AddEngineFlags(CLI::App& parser, EngineFlags& flags) {
   AddModelFlags(parser, flags.options);
   AddMemoryFlags(parser, flags.options);
@@ -173,8 +179,8 @@ Status ApplyEngineFlags(EngineFlags& flags) {
                         Quoted(flags.trace_path));
     trace::Enable();
   }
-  const char* const retract = std::getenv("SGLANG_TEST_RETRACT");
-  if (retract && std::string_view(retract) != "0" && std::string_view(retract) != "false") {
+  flags.options.allow_longer_context = IsOn("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN");
+  if (IsOn("SGLANG_TEST_RETRACT")) {
     const char* const interval = std::getenv("SGLANG_TEST_RETRACT_INTERVAL");
     const int64_t asked = interval ? std::atoll(interval) : 0;
     flags.options.test_retract_interval = asked > 0 ? asked : kRetractIntervalDefault;

@@ -20,7 +20,10 @@ struct EngineFlags {
 
 void AddEngineFlags(CLI::App& parser, EngineFlags& flags);
 
-/// After parsing: sets the log level, reads SGLANG_TEST_RETRACT and its interval, starts tracing.
+/// Whether an environment variable that SGLang has too is set, and not to 0 or false.
+bool IsOn(const char* variable);
+
+/// After parsing: sets the log level, reads the environment (docs/wire-api.md), starts tracing.
 /// Errors: kInvalidArgument naming the flag.
 Status ApplyEngineFlags(EngineFlags& flags);
 

@@ -80,6 +80,13 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   return kExitUsage;
 }
 
+/// A flag that comes twice: the last one counts, as in SGLang's launcher. Lists take them all.
+void LetTheLastCount(CLI::App& parser) {
+  for (CLI::Option* option : parser.get_options())
+    if (option->get_expected_max() == 1) option->take_last();
+  for (CLI::App* part : parser.get_subcommands({})) LetTheLastCount(*part);
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("A server for hybrid mixture-of-experts language models", "sluice");
   app.set_version_flag("--version", std::string("sluice ") + sluice::kVersion);
@@ -92,6 +99,7 @@ int Main(int argc, char** argv) {
     parsers.push_back(app.add_subcommand(commands.back()->name(), commands.back()->summary()));
     parsers.back()->allow_extras();
     commands.back()->AddFlags(*parsers.back());
+    LetTheLastCount(*parsers.back());
   }
   try {
     app.parse(argc, argv);

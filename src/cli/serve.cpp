@@ -273,6 +273,7 @@ int ServeCommand::Run() {
   const auto& names = server_.app.allowed_hosts;
   server_.app.check_host =
       IsLoopback(server_.http.host) && std::find(names.begin(), names.end(), "*") == names.end();
+  server_.force_shutdown = IsOn("SGL_FORCE_SHUTDOWN");
   server_.warm_up = !skip_warmup_;
   server_.app.flags_json = FlagsJson();
   const int exit_status = RunServer(server_, engine_.options);

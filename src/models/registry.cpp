@@ -50,9 +50,11 @@ Result<Rounding> ChooseRounding(const std::string& dtype, const JsonObject& json
   }
   if (name == "bfloat16" || name == "bf16") return Rounding::kBf16;
   if (name == "float32" || name == "float") return Rounding::kNone;
-  if (dtype == "auto" && (name == "float16" || name == "half")) return Rounding::kBf16;
-  return ParamError(Code::kUnsupported, "dtype",
-                    "dtype is {}, this build supports auto, bfloat16, float32", Quoted(name));
+  if (name == "float16" || name == "half") return Rounding::kBf16;  // LoadModel says so
+  return ParamError(
+      Code::kUnsupported, "dtype",
+      "dtype is {}, this build supports auto, bfloat16, float16 (as bfloat16), float32",
+      Quoted(name));
 }
 
 struct Blueprint {
@@ -181,6 +183,9 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
                       "load-format is {}, this build supports auto, safetensors, dummy",
                       Quoted(options.load_format));
   RETURN_IF_ERROR(CheckLoadFormat(path, dummy));
+  if (options.dtype == "float16" || options.dtype == "half")
+    log::Warning("dtype {}: activations are bfloat16 instead, as for files that say float16",
+                 options.dtype);
   TRY(Blueprint blueprint, ReadBlueprint(options, path));
   OpenWeights weights;
   if (dummy) {

@@ -106,7 +106,7 @@ void Drain(const ServerOptions& options, App& app, HttpServer& http, Engine& eng
   app.SetPhase(Phase::kDraining);
   const double grace = number == SIGTERM ? options.drain_seconds : 0;
   log::Info("signal {}: not ready any more; new requests are served for {} s", number, grace);
-  bool hurry = stop.WaitSecond(grace);
+  bool hurry = options.force_shutdown || stop.WaitSecond(grace);
   app.SetPhase(Phase::kStopping);
   http.StopKeepAlive();
   if (!hurry) {

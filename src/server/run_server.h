@@ -15,6 +15,7 @@ struct ServerOptions {
   double watchdog_seconds = 300;                // a step that takes longer is taken to hang; 0: off
   double drain_seconds = 5;                     // after SIGTERM: unready, but still admitting
   std::optional<double> drain_timeout_seconds;  // for what is in flight; none: as long as it takes
+  bool force_shutdown = false;                  // the first signal ends it all, as a second would
 };
 
 /// Exit statuses of RunServer.

@@ -310,8 +310,8 @@ class Concurrency(WithServer):
 
 
 class Life(unittest.TestCase):
-    def start(self, *flags):
-        server = ServerProcess(BINARY, MODEL, *flags)
+    def start(self, *flags, **more):
+        server = ServerProcess(BINARY, MODEL, *flags, **more)
         self.addCleanup(server.process.kill)  # a failed test leaves nothing running
         return server
 
@@ -362,6 +362,17 @@ class Life(unittest.TestCase):
         self.assertIsInstance(result.get("error"), openai.InternalServerError, result)
         self.assertEqual(result["error"].status_code, 503)
         self.assertEqual(result["error"].code, "draining")
+
+    def test_one_signal_is_enough_where_the_environment_says_so(self):
+        server = self.start("--drain-seconds", "60", environment={"SGL_FORCE_SHUTDOWN": "1"})
+        thread, result = self.start_request(server, 8000)
+        begin = time.monotonic()
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        self.assertLess(time.monotonic() - begin, 5)
+        server.stop()
+        thread.join(10)
+        self.assertEqual(getattr(result.get("error"), "code", None), "draining", result)
 
     def test_start_up_errors_are_one_line_and_status_2(self):
         for flags, says in ((["--model-path", "/no/such/model"], "/no/such/model"),

@@ -4,6 +4,7 @@
     flags_test.py SLUICE_BINARY MODEL_DIRECTORY
 """
 
+import os
 import subprocess
 import sys
 import unittest
@@ -34,8 +35,9 @@ REFUSED = [
 ]
 
 
-def run(arguments, seconds=30):
-    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=seconds)
+def run(arguments, seconds=30, environment=None):
+    return subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=seconds,
+                          env={**os.environ, **(environment or {})})
 
 
 class Flags(unittest.TestCase):
@@ -51,6 +53,23 @@ class Flags(unittest.TestCase):
             output = run(SERVE + [flag, value])
             self.assertNotIn("loading", output.stdout + output.stderr)
 
+    def test_what_means_the_same_gives_the_same_answer(self):
+        prompt = ["run", "What is sluice?", "--model-path", MODEL, "--temperature", "0",
+                  "--max-new-tokens", "8", "--no-timing"]
+        answer = run(prompt)
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+        for flags, says in ((["--dtype", "half"], "bfloat16 instead"),
+                            (["--dtype=float16"], "bfloat16 instead"),
+                            (["--page-size", "1"], ""),
+                            (["--max-new-tokens", "3", "--max-new-tokens=8"], ""),
+                            (["--no-skip-tokenizer-init", "--threads=1"], "")):
+            result = run(prompt + flags)
+            self.assertEqual(result.stdout, answer.stdout, flags)
+            self.assertIn(says, result.stderr)
+        longer = run(prompt + ["--context-length", "9000"],
+                     environment={"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"})
+        self.assertEqual(longer.stdout, answer.stdout)
+
     def test_limits_are_shown_without_a_model(self):
         result = run(["serve", "--print-limits"])
         self.assertEqual(result.returncode, 0)
@@ -64,4 +83,7 @@ class Flags(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    outcome = unittest.main(argv=sys.argv[:1], exit=False).result
+    failed = len(outcome.failures) + len(outcome.errors)
+    print(f"{outcome.testsRun - failed} passed, {failed} failed")
+    sys.exit(failed != 0)

@@ -1,5 +1,6 @@
 """Starts `sluice serve` on a free port and stops it again."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -10,12 +11,13 @@ READY = "The server is fired up and ready to roll!"
 
 
 class ServerProcess:
-    def __init__(self, binary, model, *flags):
+    def __init__(self, binary, model, *flags, environment=None):
         self.lines = []
         self.process = subprocess.Popen(
             [binary, "serve", "--model-path", model, "--port", "0", "--log-level", "warning",
              "--drain-seconds", "0", "--max-total-tokens", "65536", *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **(environment or {})})
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._wait(lambda: any(READY in line for line in self.lines))

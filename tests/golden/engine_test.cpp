@@ -402,6 +402,21 @@ TEST(EngineOpen, NamesTheFlagThatIsWrong) {
   EXPECT_EQ(Engine::Open(none).status().code(), Code::kNotFound);
 }
 
+TEST(EngineOpen, ALongerContextThanConfigJsonSaysMustBeAskedForTwice) {
+  EngineOptions options = IdsOptions();
+  options.context_length = 5000;
+  EXPECT_EQ(Engine::Open(options).status().param(), "context-length");
+  options.allow_longer_context = true;
+  const auto engine = MustOpen(options);
+  ASSERT_NE(engine, nullptr);
+  EXPECT_EQ(engine->info().context_length, 5000);
+  GenerateRequest request;
+  request.input_ids.assign(4990, 5);
+  request.sampling.max_new_tokens = 2;
+  request.sampling.ignore_eos = true;
+  EXPECT_EQ(engine->Generate(request)->ids.size(), 2u);
+}
+
 TEST(EngineOpen, RefusesATokenizerThatKnowsMoreIdsThanTheModel) {
   EngineOptions options = TinyOptions();
   options.load_format = "dummy";
