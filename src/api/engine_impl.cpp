@@ -121,8 +121,7 @@ CoreRequest EngineImpl::MakeCoreRequest(const GenerateRequest& request) {
   core.stop_ids = parts_.info.eos_ids;
   core.stop_ids.insert(core.stop_ids.end(), s.stop_token_ids.begin(), s.stop_token_ids.end());
   std::ranges::sort(core.stop_ids);
-  const auto tail = std::ranges::unique(core.stop_ids);
-  core.stop_ids.erase(tail.begin(), tail.end());
+  core.stop_ids.erase(std::unique(core.stop_ids.begin(), core.stop_ids.end()), core.stop_ids.end());
   return core;
 }
 
