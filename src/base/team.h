@@ -78,8 +78,8 @@ class Team {
   void RunErased(Erased function, void* argument);
   void HelperLoop(int lane);
   void WaitForWork(uint32_t seen) const;  // until generation_ is not `seen`
-  bool ArriveLast();                  // true: the last one, which let all others go
-  void WaitFor(uint32_t generation);  // until this barrier is over
+  bool ArriveLast();                      // true: the last one, which let all others go
+  void WaitFor(uint32_t generation);      // until this barrier is over
 
   const int lanes_;
   Erased function_ = nullptr;

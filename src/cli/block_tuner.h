@@ -36,8 +36,8 @@ bool Wins(const std::vector<double>& ratios);
 std::string TableLine(const TuneTask& task, const BlockSizes& sizes, double ratio,
                       const std::string& machine);
 
-/// Prints every candidate, and those that win together (each has to win twice); returns the line to keep, or an empty one:
-/// the formula stays.
+/// Prints every candidate, and those that win together (each has to win twice); returns the line to
+/// keep, or an empty one: the formula stays.
 std::string TuneBlockSizes(const TuneTask& task);
 
 }  // namespace sluice

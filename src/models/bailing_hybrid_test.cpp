@@ -26,7 +26,8 @@ Result<BailingHybridConfig> ReadConfig(const std::string& patch, const std::stri
   EXPECT_TRUE(base.ok()) << base.status().message();
   auto over = JsonObject::Parse(more, "--json-model-override-args");
   EXPECT_TRUE(over.ok()) << over.status().message();
-  return BailingHybridConfig::Read(base->WithOverrides(*over), {Rounding::kBf16}, MoeBackend::kAuto);
+  return BailingHybridConfig::Read(base->WithOverrides(*over), {Rounding::kBf16},
+                                   MoeBackend::kAuto);
 }
 
 // clang-format off

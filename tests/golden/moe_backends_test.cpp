@@ -11,7 +11,8 @@
 namespace sluice {
 namespace {
 
-constexpr int64_t kPromptTokens = 300;  // `auto` takes fused_v2 for the prefill, epmoe for the answer
+constexpr int64_t kPromptTokens =
+    300;  // `auto` takes fused_v2 for the prefill, epmoe for the answer
 
 struct Answer {
   std::vector<int32_t> ids;

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
-#include "kernels/mla/mla.h"
 #include "kernels/linear/activation_quant.h"
+#include "kernels/mla/mla.h"
 #include "kernels/rope/rope.h"
 #include "models/model.h"
 #include "models/weight_places.h"
