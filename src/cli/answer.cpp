@@ -1,8 +1,12 @@
 #include "cli/answer.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <csignal>
 #include <deque>
@@ -12,19 +16,44 @@ namespace sluice {
 namespace {
 
 std::atomic<bool> interrupted{false};
+// The handler may run on any thread and between any two calls of the one that waits, so it leaves a
+// byte to be found.
+int wake = -1;
 struct sigaction previous_action;
 
-void OnInterrupt(int) { interrupted.store(true); }
+void OnInterrupt(int) {
+  const int error = errno;
+  interrupted.store(true);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake, &one, sizeof(one));
+  errno = error;
+}
 
 }  // namespace
 
 InterruptScope::InterruptScope() {
+  wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   struct sigaction action = {};
-  action.sa_handler = OnInterrupt;  // no SA_RESTART: a prompt that waits for a line wakes up
+  action.sa_handler = OnInterrupt;
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, &previous_action);
 }
 
-InterruptScope::~InterruptScope() { sigaction(SIGINT, &previous_action, nullptr); }
+InterruptScope::~InterruptScope() {
+  sigaction(SIGINT, &previous_action, nullptr);
+  close(wake);
+}
+
+bool InterruptScope::WaitToRead(int fd) {
+  while (!Taken()) {
+    pollfd sources[] = {{fd, POLLIN, 0}, {wake, POLLIN, 0}};
+    if (poll(sources, 2, -1) < 0) continue;  // a signal
+    uint64_t count = 0;
+    if (sources[1].revents && read(wake, &count, sizeof(count)) > 0) continue;
+    if (sources[0].revents) return true;
+  }
+  return false;
+}
 
 bool InterruptScope::Taken() { return interrupted.exchange(false); }
 

@@ -19,6 +19,9 @@ class InterruptScope {
   InterruptScope& operator=(const InterruptScope&) = delete;
   /// True once after each Ctrl-C.
   static bool Taken();
+  /// Waits until `fd` can be read, or is at its end: true. False if Ctrl-C came first, also just
+  /// before the wait; it is then taken.
+  static bool WaitToRead(int fd);
 };
 
 /// Submits and waits; `show` sees every event on the calling thread. Ctrl-C (inside an

@@ -28,12 +28,10 @@ enum class Line { kText, kInterrupted, kEnd };
 Line ReadLine(std::string* line) {
   line->clear();
   for (;;) {
+    if (!InterruptScope::WaitToRead(STDIN_FILENO)) return Line::kInterrupted;
     char c;
     const ssize_t got = read(STDIN_FILENO, &c, 1);
-    if (got < 0 && errno == EINTR) {
-      if (InterruptScope::Taken()) return Line::kInterrupted;
-      continue;
-    }
+    if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return line->empty() ? Line::kEnd : Line::kText;
     if (c == '\n') return Line::kText;
     line->push_back(c);

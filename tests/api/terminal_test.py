@@ -112,8 +112,9 @@ class Chat(unittest.TestCase):
         time.sleep(0.3)
         terminal.say("\x03")
         self.assertIn("[stopped]", terminal.until("> $"))
-        terminal.say("\x03")  # with nothing to stop
-        self.assertIn("Ctrl-D", terminal.until("> $"))
+        for _ in range(20):  # with nothing to stop, also just before it waits for a line
+            terminal.say("\x03")
+            self.assertIn("Ctrl-D", terminal.until("> $"))
         terminal.say("\x04")
         self.assertEqual(terminal.wait(), 0)
 
