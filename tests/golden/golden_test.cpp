@@ -1,6 +1,6 @@
 // Whole models against independent implementations: logits, greedy tokens, and the tensors inside,
-// for every directory of tests/golden/ (format: README.md there). Another checkpoint of the same
-// form: golden_test --checkpoint=DIR (with DIR/golden/).
+// for every directory of tests/golden/ (format: README.md there) and the bundled model. Another
+// checkpoint of the same form: golden_test --checkpoint=DIR (with DIR/golden/).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,10 +16,19 @@
 namespace sluice {
 namespace {
 
+constexpr const char* kBundledModel = SLUICE_SOURCE_DIR "/models/sluice-tiny";
+
 std::vector<std::string> checkpoints;  // absolute paths, set by main
 
+/// The bundled model lies where users look for it, its golden outputs among the tests.
+Result<Golden> OpenGolden(const std::string& checkpoint) {
+  return Golden::Open(checkpoint == kBundledModel ? SLUICE_SOURCE_DIR "/tests/golden/bundled"
+                                                  : checkpoint + "/golden",
+                      "f64");
+}
+
 std::vector<std::string> CheckpointsInTheTree() {
-  std::vector<std::string> out;
+  std::vector<std::string> out = {kBundledModel};
   for (const auto& entry : std::filesystem::directory_iterator(SLUICE_SOURCE_DIR "/tests/golden"))
     if (std::filesystem::exists(entry.path() / "config.json")) out.push_back(entry.path().string());
   std::sort(out.begin(), out.end());
@@ -119,7 +128,7 @@ Errors CompareLogits(const Model& model, const Golden& golden) {
 TEST_P(Goldens, Bf16LogitsStayWithinTheRoundingNoiseAndGreedyTokensMatch) {
   const auto model = Load(GetParam(), "bfloat16");
   ASSERT_NE(model, nullptr);
-  auto golden = Golden::Open(GetParam() + "/golden", "f64");
+  auto golden = OpenGolden(GetParam());
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   const Errors errors = CompareLogits(*model, *golden);
   // How far rounding alone moves this checkpoint's logits; the median is the sharp test.
@@ -133,7 +142,7 @@ TEST_P(Goldens, Bf16LogitsStayWithinTheRoundingNoiseAndGreedyTokensMatch) {
 TEST_P(Goldens, Float32LogitsAgreeToAHundredThousandth) {
   const auto model = Load(GetParam(), "float32");
   ASSERT_NE(model, nullptr);
-  auto golden = Golden::Open(GetParam() + "/golden", "f64");
+  auto golden = OpenGolden(GetParam());
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   const Errors errors = CompareLogits(*model, *golden);
   EXPECT_LE(errors.worst, Float32Limit(GetParam(), 1e-5, 0x1p-9));
@@ -143,7 +152,7 @@ TEST_P(Goldens, Float32LogitsAgreeToAHundredThousandth) {
 TEST_P(Goldens, TensorsInsideAgreeInFloat32) {
   const auto model = Load(GetParam(), "float32");
   ASSERT_NE(model, nullptr);
-  auto golden = Golden::Open(GetParam() + "/golden", "f64");
+  auto golden = OpenGolden(GetParam());
   ASSERT_TRUE(golden.ok()) << golden.status().message();
   if (golden->debug_prompt().empty()) GTEST_SKIP() << "this golden folder has no debug tensors";
   const double limit = Float32Limit(GetParam(), 1e-4, 0x1p-8);
@@ -189,7 +198,7 @@ TEST_P(Goldens, Bf16StateAndRecurrenceOutputStayExact) {
   // tensor must lie within the inputs' rounding of the exact one.
   const auto model = Load(GetParam(), "bfloat16");
   ASSERT_NE(model, nullptr);
-  auto golden = Golden::Open(GetParam() + "/golden", "f64");
+  auto golden = OpenGolden(GetParam());
   ASSERT_TRUE(golden.ok());
   if (golden->debug_prompt().empty()) GTEST_SKIP() << "this golden folder has no debug tensors";
   if (model->info().linear_layers == 0) return;
