@@ -34,7 +34,9 @@ class ServeCommand final : public Command {
   void AddHttpFlags(CLI::App& parser);
   void AddApiFlags(CLI::App& parser);
   void AddLimitFlags(CLI::App& parser);
-  std::string FlagsJson() const;
+  void WriteEngineFlags(JsonWriter& json) const;
+  void WriteServerFlags(JsonWriter& json) const;
+  std::string FlagsJson() const;  // for /get_server_info: every flag under its own name
   void PrintLimits() const;
 
   EngineFlags engine_;
@@ -192,11 +194,9 @@ void ServeCommand::AddLimitFlags(CLI::App& parser) {
   parser.add_flag("--print-limits", print_limits_, "Show every limit and exit")->group(group);
 }
 
-std::string ServeCommand::FlagsJson() const {
+void ServeCommand::WriteEngineFlags(JsonWriter& json) const {
   const EngineOptions& o = engine_.options;
-  const ApiConfig& api = server_.app.api;
-  JsonWriter json;
-  json.BeginObject().Key("model_path").String(o.model_path);
+  json.Key("model_path").String(o.model_path);
   json.Key("tokenizer_path").String(o.tokenizer_path.empty() ? o.model_path : o.tokenizer_path);
   json.Key("chat_template").String(o.chat_template);
   json.Key("skip_tokenizer_init").Bool(o.skip_tokenizer_init);
@@ -205,24 +205,56 @@ std::string ServeCommand::FlagsJson() const {
   json.Key("quantization_group_size").Int(o.quantization_group_size);
   json.Key("quantization_zero_points").Bool(o.quantization_zero_points);
   json.Key("context_length").Int(o.context_length);
+  json.Key("json_model_override_args").String(o.json_model_override_args);
   json.Key("mem_fraction_static").Number(o.mem_fraction_static);
   json.Key("recurrent_state_memory_ratio").Number(o.recurrent_state_memory_ratio);
   json.Key("max_recurrent_state_size").Int(o.max_recurrent_state_size);
   json.Key("max_running_requests").Int(o.max_running_requests);
   json.Key("max_total_tokens").Int(o.max_total_tokens);
   json.Key("max_queued_requests").Int(o.max_queued_requests);
+  json.Key("max_queue_seconds").Number(o.max_queue_seconds);
+  json.Key("decode_log_interval").Int(o.decode_log_interval);
   json.Key("chunked_prefill_size").Int(o.chunked_prefill_size);
   json.Key("max_prefill_tokens").Int(o.max_prefill_tokens).Key("page_size").Int(o.page_size);
   json.Key("activation_quantization").String(o.activation_quantization);
   json.Key("random_seed").Uint(o.random_seed).Key("moe_backend").String(o.moe_backend);
   json.Key("threads").Int(o.threads).Key("cpu_isa").String(o.cpu_isa);
+  json.Key("log_level").String(engine_.log_level).Key("trace").String(engine_.trace_path);
+}
+
+void ServeCommand::WriteServerFlags(JsonWriter& json) const {
+  const ApiConfig& api = server_.app.api;
+  const HttpLimits& limits = server_.http.limits;
   json.Key("host").String(server_.http.host).Key("port").Int(server_.http.port);
+  json.Key("allowed_host").BeginArray();
+  for (const std::string& name : server_.app.allowed_hosts) json.String(name);
+  json.EndArray().Key("http_keep_alive_timeout").Number(limits.keep_alive_seconds);
+  json.Key("drain_seconds").Number(server_.drain_seconds).Key("drain_timeout");
+  server_.drain_timeout_seconds ? json.Number(*server_.drain_timeout_seconds) : json.Null();
+  json.Key("skip_server_warmup").Bool(skip_warmup_);
   json.Key("served_model_name").String(server_.app.served_model_name);
-  json.Key("sampling_defaults").String(sampling_defaults_);
-  json.Key("stream_interval").Int(api.stream_interval);
+  json.Key("strict_model_name").Bool(api.strict_model_name);
+  json.Key("sampling_defaults").String(sampling_defaults_).Key("logprobs_mode");
+  logprobs_mode_.empty() ? json.Null() : json.String(logprobs_mode_);
+  json.Key("max_logprobs").Int(api.max_logprobs).Key("stream_interval").Int(api.stream_interval);
   json.Key("incremental_streaming_output").Bool(api.incremental_streaming);
   json.Key("allow_auto_truncate").Bool(api.allow_auto_truncate);
-  json.Key("log_level").String(engine_.log_level);
+  json.Key("metrics_prefix").String(server_.app.metrics_prefix);
+  json.Key("max_request_bytes").Uint(limits.body.body_bytes_max);
+  json.Key("max_connections").Int(limits.connections_max);
+  json.Key("max_connections_per_address").Int(limits.connections_per_address_max);
+  json.Key("max_head_seconds").Number(limits.head_seconds_max);
+  json.Key("max_body_seconds").Number(limits.body_seconds_base);
+  json.Key("max_stalled_seconds").Number(limits.stalled_seconds_max);
+  json.Key("watchdog_timeout").Number(server_.watchdog_seconds);
+  json.Key("worker_threads").Int(server_.app.worker_threads);
+}
+
+std::string ServeCommand::FlagsJson() const {
+  JsonWriter json;
+  json.BeginObject();
+  WriteEngineFlags(json);
+  WriteServerFlags(json);
   return json.EndObject().Take();
 }
 

@@ -9,6 +9,7 @@ The model's answers need not be good: the tests look at shapes, equalities and e
 import asyncio
 import json
 import math
+import re
 import signal
 import socket
 import subprocess
@@ -56,6 +57,16 @@ class Models(WithServer):
         with self.assertRaises(openai.NotFoundError) as error:
             self.client.models.retrieve("other")
         self.assertEqual(error.exception.code, "model_not_found")
+
+
+    def test_server_info_has_every_flag(self):
+        info = json.loads(self.server.get("/get_server_info"))
+        shown = subprocess.run([BINARY, "serve", "--help"], capture_output=True, text=True).stdout
+        flags = re.findall(r"^  --([a-z-]+)", shown, re.MULTILINE)
+        self.assertGreater(len(flags), 40)
+        absent = [f for f in flags if f.replace("-", "_") not in info and f != "print-limits"]
+        self.assertEqual(absent, [])
+        self.assertEqual((info["served_model_name"], info["max_total_tokens"]), ("tiny", 65536))
 
 
 class Chat(WithServer):
