@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <limits>
 
@@ -163,7 +164,7 @@ int UsableCores() {
   double period;
   if (file >> quota >> period && quota != "max" && period > 0) {
     const double share = std::strtod(quota.c_str(), nullptr) / period;
-    cores = std::min(cores, std::max(1, static_cast<int>(share + 0.5)));
+    cores = std::min(cores, std::max(1, static_cast<int>(std::lround(share))));
   }
   return std::max(cores, 1);
 }

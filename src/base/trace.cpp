@@ -104,6 +104,7 @@ std::vector<Total> Totals() {
     }
   });
   std::vector<Total> out;
+  out.reserve(all.size());
   for (const auto& [name, total] : all) out.push_back(total);
   return out;
 }

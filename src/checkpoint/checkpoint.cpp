@@ -27,7 +27,7 @@ constexpr std::string_view kSingleName = "model.safetensors";
 // What is wrong with a checkpoint, for one report; counts on where the text stops.
 class Differences {
  public:
-  void Add(std::string text) {
+  void Add(const std::string& text) {
     if (++count_ <= kReportedDifferencesMax) text_ += "\n  " + text;
   }
   bool empty() const { return count_ == 0; }
@@ -196,7 +196,7 @@ Result<Checkpoint> Checkpoint::Open(const std::string& directory) {
     names = {std::string(kSingleName)};
   } else {
     TRY(names, ListSafetensors(directory));
-    CheckNumberedNames(names, [&](std::string text) { differences.Add(std::move(text)); });
+    CheckNumberedNames(names, [&](const std::string& text) { differences.Add(text); });
   }
 
   RETURN_IF_ERROR(state->AddShards(names, &differences));

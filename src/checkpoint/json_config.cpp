@@ -277,7 +277,7 @@ bool FieldReader::Bool(std::string_view key, bool otherwise) {
 std::string FieldReader::String(std::string_view key) {
   return Keep(object_.String(key), std::string());
 }
-std::string FieldReader::String(std::string_view key, std::string otherwise) {
+std::string FieldReader::String(std::string_view key, const std::string& otherwise) {
   return Keep(object_.String(key, otherwise), otherwise);
 }
 JsonObject FieldReader::Object(std::string_view key) {

@@ -111,7 +111,7 @@ class FieldReader {
   bool Bool(std::string_view key);
   bool Bool(std::string_view key, bool otherwise);
   std::string String(std::string_view key);
-  std::string String(std::string_view key, std::string otherwise);
+  std::string String(std::string_view key, const std::string& otherwise);
   /// An absent or wrong object reads as one without keys; only a wrong one is an error.
   JsonObject Object(std::string_view key);
   std::vector<int64_t> Ints(std::string_view key, int64_t min, int64_t max);

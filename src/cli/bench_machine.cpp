@@ -41,6 +41,7 @@ struct MachineFigures {
 template <class F>
 double MedianOf(F&& measure) {
   std::vector<double> values;
+  values.reserve(kRuns);
   for (int i = 0; i < kRuns; ++i) values.push_back(measure());
   return bench::Median(values);
 }

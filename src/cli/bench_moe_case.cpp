@@ -67,7 +67,8 @@ Status AddBackends(const BenchMoeOptions& options, const MoeShape& shape,
         continue;
       }
       contender.ablation = *ablation;
-      contender.name = name + (parts == "none" ? "" : "-" + parts) + common.name;
+      contender.name = fmt::format("{}{}{}{}", name, parts == "none" ? "" : "-",
+                                   parts == "none" ? "" : parts, common.name);
       found.push_back(std::move(contender));
     }
     if (found.empty()) return refused;

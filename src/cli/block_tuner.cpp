@@ -138,7 +138,7 @@ std::string TuneBlockSizes(const TuneTask& task) {
     fmt::print("  the formula stays\n");
     return "";
   }
-  const std::string line = TableLine(task, best, best_ratio, ProcessorName());
+  std::string line = TableLine(task, best, best_ratio, ProcessorName());
   fmt::print("  keep: {}", line);
   return line;
 }

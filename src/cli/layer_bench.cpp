@@ -46,6 +46,7 @@ double UnpackRate(const BenchFormat& format, const Machine& machine, int lanes,
         !format.name.starts_with(loop.format))
       continue;
     std::vector<double> rates;
+    rates.reserve(5);
     for (int i = 0; i < 5; ++i) rates.push_back(bench::MeasureUnpack(loop, lanes, run));
     fastest = std::max(fastest, bench::Median(rates));
   }
