@@ -6,7 +6,6 @@
 #include <string>
 
 #include "sluice/engine.h"
-#include "text/front.h"
 
 namespace {
 
@@ -29,12 +28,7 @@ int main(int argc, char** argv) {
   auto engine = sluice::Engine::Open(options);
   if (!engine.ok()) return Fail(engine.status());
 
-  const sluice::TextFront* text = (*engine)->text();
-  if (text == nullptr) {
-    std::fprintf(stderr, "%s has no tokenizer\n", argv[1]);
-    return 1;
-  }
-  auto prompt = text->EncodePrompt(argv[2]);
+  auto prompt = (*engine)->Encode(argv[2]);  // or EncodeChat, through the model's template
   if (!prompt.ok()) return Fail(prompt.status());
 
   sluice::GenerateRequest request;

@@ -57,16 +57,17 @@ TEST(Layering, EveryIncludePointsDownwards) {
   EXPECT_GT(includes, 100);
 }
 
-TEST(Layering, PublicHeadersIncludeOnlyPublicHeaders) {
-  for (const auto& entry :
-       std::filesystem::directory_iterator(SLUICE_SOURCE_DIR "/include/sluice")) {
-    std::ifstream file(entry.path());
-    std::string line;
-    while (std::getline(file, line))
-      if (line.starts_with("#include \"")) {
-        EXPECT_TRUE(line.starts_with("#include \"sluice/")) << entry.path() << ": " << line;
-      }
-  }
+TEST(Layering, PublicHeadersAndExamplesIncludeOnlyPublicHeaders) {
+  for (const char* folder : {"/include/sluice", "/examples"})
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::string(SLUICE_SOURCE_DIR) + folder)) {
+      std::ifstream file(entry.path());
+      std::string line;
+      while (std::getline(file, line))
+        if (line.starts_with("#include \"")) {
+          EXPECT_TRUE(line.starts_with("#include \"sluice/")) << entry.path() << ": " << line;
+        }
+    }
 }
 
 TEST(Layering, VariantFilesDefineNothingWithExternalLinkageButTheirEntries) {

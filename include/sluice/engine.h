@@ -2,7 +2,7 @@
 // engine.
 //
 //   auto engine = sluice::Engine::Open({.model_path = "models/sluice-tiny"});
-//   auto prompt = (*engine)->text()->EncodePrompt("Hello");
+//   auto prompt = (*engine)->Encode("Hello");
 //   auto result = (*engine)->Generate({.input_ids = *prompt});
 #pragma once
 
@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sluice/sampling.h"
@@ -141,8 +142,17 @@ class Engine {
 
   virtual const EngineInfo& info() const = 0;
   virtual EngineStats stats() const = 0;
-  /// Tokenizer and template, or nullptr with skip_tokenizer_init or without a tokenizer.
+  /// Tokenizer and template, or nullptr with skip_tokenizer_init or without a tokenizer. The type
+  /// is for programs inside this tree; others need no more than the two calls below.
   virtual const TextFront* text() const = 0;
+
+  /// A plain prompt in token ids; special tokens in it count. Errors: kUnsupported without a
+  /// tokenizer.
+  Result<std::vector<int32_t>> Encode(std::string_view prompt) const;
+  /// A conversation through the model's chat template: a JSON array of messages, as in
+  /// /v1/chat/completions. Only the template makes control tokens. Errors: kUnsupported without a
+  /// tokenizer, kInvalidArgument for what is no such array, or without a template.
+  Result<std::vector<int32_t>> EncodeChat(std::string_view messages_json) const;
 
   /// Starts a request; `callback` may be called before Submit returns, never under a lock, and
   /// must not block. Returns the request's id. Errors (nothing is called then): kInvalidArgument,

@@ -2,6 +2,7 @@
 #include "sluice/engine.h"
 
 #include <algorithm>
+#include <boost/json/value.hpp>
 #include <set>
 
 #include "api/engine_impl.h"
@@ -12,6 +13,7 @@
 #include "checkpoint/model_path.h"
 #include "memory/budget.h"
 #include "models/registry.h"
+#include "text/json_text.h"
 
 namespace sluice {
 namespace {
@@ -180,7 +182,23 @@ Status SizeAndAllocate(const EngineOptions& options, const Machine& machine, Eng
   return {};
 }
 
+Status NoTokenizer() {
+  return Error(Code::kUnsupported, "this engine has no tokenizer: give it token ids");
+}
+
 }  // namespace
+
+Result<std::vector<int32_t>> Engine::Encode(std::string_view prompt) const {
+  if (text() == nullptr) return NoTokenizer();
+  return text()->EncodePrompt(prompt);
+}
+
+Result<std::vector<int32_t>> Engine::EncodeChat(std::string_view messages_json) const {
+  if (text() == nullptr) return NoTokenizer();
+  TRY(const boost::json::value messages, ParseJsonText(messages_json));
+  TRY(ChatPrompt prompt, text()->EncodeChat({.messages = &messages}));
+  return std::move(prompt.ids);
+}
 
 Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   const double start = MonotonicSeconds();

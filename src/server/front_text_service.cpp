@@ -12,8 +12,9 @@ class FrontTextService final : public TextService {
   explicit FrontTextService(const TextFront& front) : front_(front) {}
 
   bool has_chat_template() const override { return front_.has_chat_template(); }
-  Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const override {
-    return front_.EncodePrompt(text);
+  Result<std::vector<int32_t>> EncodePrompt(std::string_view text,
+                                            bool add_special_tokens) const override {
+    return front_.EncodePrompt(text, add_special_tokens);
   }
   Result<std::vector<int32_t>> EncodeChat(const ChatPromptSource& chat) const override {
     ChatInput input;

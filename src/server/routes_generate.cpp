@@ -62,7 +62,9 @@ Result<std::vector<int32_t>> TokenizeBody(const std::string& body, const ApiConf
     return ParamError(Code::kMissingParameter, "prompt", "prompt (or messages) is missing");
   std::string prompt;
   RETURN_IF_ERROR(fields.String("prompt", prompt, body.size()));
-  return text->EncodePrompt(prompt);
+  bool add_special_tokens = true;
+  RETURN_IF_ERROR(fields.Bool("add_special_tokens", add_special_tokens));
+  return text->EncodePrompt(prompt, add_special_tokens);
 }
 
 Result<std::string> DetokenizeBody(const std::string& body, const TextService* text) {

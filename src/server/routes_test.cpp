@@ -478,6 +478,11 @@ TEST(Routes, InfoRoutesAreCleanJson) {
   EXPECT_EQ(json::parse(server.Get("/get_load").body).at(0).at("dp_rank"), 0);
   EXPECT_EQ(json::parse(server.Post("/tokenize", R"({"prompt": "hi"})").body),
             json::parse(R"({"tokens":[104,105],"count":2,"max_model_len":4096})"));
+  const auto count = [&](const char* body) {
+    return json::parse(server.Post("/tokenize", body).body).at("count").to_number<int>();
+  };
+  EXPECT_EQ(count(R"({"prompt": "+"})"), 2);
+  EXPECT_EQ(count(R"({"prompt": "+", "add_special_tokens": false})"), 1);
   EXPECT_EQ(json::parse(server.Post("/detokenize", R"({"tokens": [104,105]})").body).at("text"),
             "hi");
   EXPECT_EQ(server.Post("/detokenize", R"({"tokens": [-1]})").status, 400);

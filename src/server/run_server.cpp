@@ -77,7 +77,7 @@ Status WarmUp(Engine& engine, const TextService* text) {
   if (room < 1) return Status();  // a context too short to try
   request.input_ids = {0};
   if (text) {
-    const auto ids = text->EncodePrompt("The capital city of France is");
+    const auto ids = text->EncodePrompt("The capital city of France is", true);
     if (ids.ok() && !ids->empty()) request.input_ids = *ids;
   }
   if (static_cast<int64_t>(request.input_ids.size()) > room)

@@ -232,10 +232,12 @@ const ChatTemplate* TextFront::TemplateFor(bool with_tools) const {
   return tool_use != templates_.end() ? &tool_use->second : nullptr;
 }
 
-Result<std::vector<int32_t>> TextFront::EncodePrompt(std::string_view text) const {
+Result<std::vector<int32_t>> TextFront::EncodePrompt(std::string_view text,
+                                                     bool add_special_tokens) const {
   EncodeOptions options;
-  options.add_special_tokens = true;
-  return WithBos(tokenizer_->Encode(text, options));
+  options.add_special_tokens = add_special_tokens;
+  std::vector<int32_t> ids = tokenizer_->Encode(text, options);
+  return add_special_tokens ? WithBos(std::move(ids)) : std::move(ids);
 }
 
 // Adds the BOS that the configuration asks for, if nothing else has put it there.

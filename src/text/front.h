@@ -82,8 +82,9 @@ class TextFront {
   const std::vector<int32_t>& stop_token_ids() const { return stop_token_ids_; }
 
   /// A plain prompt, as `tokenizers` encodes it: special tokens in the text become their ids, and
-  /// the tokenizer's own rule (or add_bos_token) adds BOS.
-  Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const;
+  /// the tokenizer's own rule (or add_bos_token) adds BOS, unless `add_special_tokens` is false.
+  Result<std::vector<int32_t>> EncodePrompt(std::string_view text,
+                                            bool add_special_tokens = true) const;
 
   /// A conversation. Special tokens come from the template only: text of messages, tools and kwargs
   /// is tokenised as text. Errors, all kInvalidArgument: "chat template missing: ..." (param

@@ -178,6 +178,7 @@ TEST_F(TextFrontTest, PlainPromptsParseSpecialTokens) {
   ASSERT_TRUE(front.ok());
   EXPECT_EQ(Ids(*front->EncodePrompt("a")), "[258]a");
   EXPECT_EQ(Ids(*front->EncodePrompt("<s>a")), "[258]a");
+  EXPECT_EQ(Ids(*front->EncodePrompt("a", false)), "a");
 }
 
 TEST_F(TextFrontTest, ChatWithoutTemplateSaysSo) {

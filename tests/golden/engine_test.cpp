@@ -118,6 +118,15 @@ TEST_F(TinyEngine, TellsWhatItIs) {
   EXPECT_EQ(info.max_total_tokens % 64, 0);
 }
 
+TEST_F(TinyEngine, EncodesPromptsAndConversations) {
+  EXPECT_EQ(*engine_->Encode("<|role_end|>"), std::vector<int32_t>{2039});
+  const auto chat = engine_->EncodeChat(R"([{"role": "user", "content": "<|role_end|>"}])");
+  ASSERT_TRUE(chat.ok()) << chat.status().message();
+  EXPECT_EQ(std::ranges::count(*chat, 2039), 2);  // the template's own, not the message's
+  EXPECT_EQ(engine_->EncodeChat("[{]").status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(engine_->EncodeChat(R"([{"role": "x"}])").status().param(), "messages[0].role");
+}
+
 TEST_F(TinyEngine, StreamsWhatGenerateReturns) {
   const GenerateResult whole = Run(Request());
   EXPECT_EQ(whole.ids.size(), 24u);
@@ -300,6 +309,8 @@ TEST(EngineOpen, ServesIdsWithoutATokenizer) {
   const auto engine = MustOpen(IdsOptions());
   ASSERT_NE(engine, nullptr);
   EXPECT_EQ(engine->text(), nullptr);
+  EXPECT_EQ(engine->Encode("x").status().code(), Code::kUnsupported);
+  EXPECT_EQ(engine->EncodeChat("[]").status().code(), Code::kUnsupported);
   GenerateRequest request{.input_ids = {5, 6, 7}};
   request.sampling.max_new_tokens = 4;
   request.sampling.ignore_eos = true;

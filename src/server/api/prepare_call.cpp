@@ -29,7 +29,7 @@ Result<Call::Prompt> EncodeOne(const CallRequest& request, const PromptSource& s
     return prompt;
   }
   if (!text) return ParamError(Code::kUnsupported, PromptField(request.api), "{}", kNoText);
-  TRY(prompt.ids, text->EncodePrompt(*source.text));
+  TRY(prompt.ids, text->EncodePrompt(*source.text, true));
   prompt.text = *source.text;
   return prompt;
 }

@@ -34,7 +34,8 @@ class TextService {
  public:
   virtual ~TextService() = default;
   virtual bool has_chat_template() const = 0;
-  virtual Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const = 0;
+  virtual Result<std::vector<int32_t>> EncodePrompt(std::string_view text,
+                                                    bool add_special_tokens) const = 0;
   virtual Result<std::vector<int32_t>> EncodeChat(const ChatPromptSource& chat) const = 0;
   virtual std::string Decode(std::span<const int32_t> ids, bool skip_special) const = 0;
   /// What the token adds to the text: possibly part of a character. Empty for unknown ids.

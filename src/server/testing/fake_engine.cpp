@@ -10,8 +10,10 @@
 
 namespace sluice {
 
-Result<std::vector<int32_t>> FakeText::EncodePrompt(std::string_view text) const {
+Result<std::vector<int32_t>> FakeText::EncodePrompt(std::string_view text,
+                                                    bool add_special_tokens) const {
   std::vector<int32_t> ids;
+  if (text == "+" && add_special_tokens) ids.push_back(kBos);
   for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
   return ids;
 }

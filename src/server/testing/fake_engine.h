@@ -18,7 +18,9 @@ class FakeText final : public TextService {
   static constexpr int32_t kBos = 256, kEos = 257, kVocabulary = 300;
 
   bool has_chat_template() const override { return has_template; }
-  Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const override;
+  /// A byte a token; the only special token that is added is for a text of nothing but "+".
+  Result<std::vector<int32_t>> EncodePrompt(std::string_view text,
+                                            bool add_special_tokens) const override;
   Result<std::vector<int32_t>> EncodeChat(const ChatPromptSource& chat) const override;
   std::string Decode(std::span<const int32_t> ids, bool skip_special) const override;
   std::string_view TokenBytes(int32_t id) const override;
