@@ -4,7 +4,7 @@ and puts the figures beside those of `sluice bench moe --device cuda`.
 
     python3 bench/peers/cuda_moe.py time > theirs.jsonl               # a JSON line a figure; notes go to stderr
     sluice bench moe --device cuda ... --json > ours.json
-    python3 bench/peers/cuda_moe.py join theirs.jsonl ours.json ...   # a table
+    python3 bench/peers/cuda_moe.py join theirs.jsonl ours.json ...   # a table; `table ours.json`: ours alone
     TRITON_INTERPRET=1 python3 bench/peers/cuda_moe.py check          # both against float64 on small layers, also
                                                                       # without a GPU
 
@@ -308,6 +308,23 @@ def our_lines(paths):
     return out
 
 
+def table(args):
+    """Every line of our JSON, since `sluice bench moe --json` prints no table."""
+    for path in args.ours:
+        with open(path) as file:
+            document = json.load(file)
+        for layer in document["layers"]:
+            print(f"{layer['geometry']} {layer['ep-share']}, {layer['format']}, {document['processor']}")
+            for line in layer["lines"]:
+                seconds = line["seconds"]
+                print(f"  {line['line']:36} {line['tokens']:6} {seconds['median'] * 1e3:9.4f} ms "
+                      f"({seconds['min'] * 1e3:.4f} - {seconds['max'] * 1e3:.4f}) "
+                      f"{line['flop_per_s'] * 1e-12:7.1f} TFLOP/s {line['bytes_per_s'] * 1e-12:5.2f} TB/s "
+                      f"{100 * line['roofline_share']:5.1f}% of {line['ceiling_flop_per_s'] * 1e-12:.0f}, "
+                      f"{line['ceiling_bytes_per_s'] * 1e-12:.2f}; pace {line['pace_of_first'] or 0:.3f}, "
+                      f"error {line['error']:.1e}{' disturbed' if line['disturbed'] else ''}")
+
+
 def join(args):
     with open(args.theirs) as file:
         theirs = {}
@@ -346,6 +363,9 @@ def main():
         if name == "time":
             command.add_argument("--runs", type=int, default=21)
             command.add_argument("--seconds", type=float, default=240, help="begin no figure after so many")
+    command = commands.add_parser("table")
+    command.add_argument("ours", nargs="+")
+    command.set_defaults(run=table)
     command = commands.add_parser("join")
     command.add_argument("theirs")
     command.add_argument("ours", nargs="+")

@@ -129,6 +129,13 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
       ->description(
           "Shipped geometries, directories of checkpoints, or shapes in numbers:\n"
           "HIDDENxINTERMEDIATExEXPERTSxTOP_K[xSHARED]");
+  moe.add_option("--device", parts.moe.device, "cpu, or cuda: one Hopper GPU")
+      ->capture_default_str();
+  moe.add_option("--ranks", parts.moe.ranks,
+                 "Virtual ranks that share the GPU and exchange rows (with --device cuda)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 8))
+      ->capture_default_str();
   moe.add_option("--ep-share", parts.moe.ep_share, "What one of N devices owns, as 1/N")
       ->capture_default_str();
   moe.add_option("--moe-backend,--backend", parts.moe.backends,
@@ -138,7 +145,8 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   moe.add_option(
          "--ablate", parts.moe.ablate,
          "Parts of fused_v2 to do without: none, shared (expert in the task list), prefetch, "
-         "residency, overlap; + joins several")
+         "residency, overlap; + joins several. On a GPU prefetch and overlap run in a kernel with "
+         "switches; instrumented is that kernel with all parts")
       ->delimiter(',')
       ->capture_default_str();
   moe.add_option("--routing", parts.moe.routings, "uniform, zipf, hot (expert 0 for every row)")
@@ -166,7 +174,15 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
       "    --ablate none,shared,prefetch,residency,overlap\n"
       "  sluice bench moe --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096 --format fp8 \\\n"
       "    --experts all,routed\n"
-      "  sluice bench moe --geometry 64x32x8x2 --tokens 1 --cached");
+      "  sluice bench moe --geometry 64x32x8x2 --tokens 1 --cached\n"
+      "On a GPU: the L2 cache is emptied before each call, which is a graph; the roof is a "
+      "product\n"
+      "of cuBLASLt (8192 x 8192 x 8192) and reading memory; errors are against epmoe there\n"
+      "  sluice bench moe --device cuda --geometry Ling-2.6-1T --ep-share 1/32 --tokens 128,4096 "
+      "\\\n"
+      "    --format fp8,bf16 --backend epmoe,fused_v2 --runs 21\n"
+      "  sluice bench moe --device cuda --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096 \\\n"
+      "    --format fp8 --ranks 1,4,8");
 
   CLI::App& linear = *bench.add_subcommand("linear", "Dense products");
   AddLayerFlags(linear, parts.linear);

@@ -26,6 +26,8 @@ struct BenchLayerOptions {
 };
 
 struct BenchMoeOptions : BenchLayerOptions {
+  std::string device = "cpu";    // or "cuda"
+  std::vector<int> ranks = {1};  // virtual ones, on a GPU
   std::string ep_share = "1/1";
   std::vector<std::string> backends = {"auto"};
   std::vector<std::string> routings = {"uniform"};
@@ -46,7 +48,7 @@ struct BenchLinearOptions : BenchLayerOptions {
 /// bytes of the weights that were read and operations per second, both as shares of ceilings
 /// measured before and after every run, the share of the roofline, the time beyond it, the pace
 /// beside the first line of the same rows, and the error against the double reference. One layer is
-/// held in memory at a time. Exit status as RunPrompt.
+/// held in memory at a time. Exit status as RunPrompt. With `device` "cuda": bench_moe_cuda.h.
 int RunBenchMoe(const BenchMoeOptions& options);
 int RunBenchLinear(const BenchLinearOptions& options);
 

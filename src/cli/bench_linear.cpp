@@ -123,7 +123,7 @@ Status Run(const BenchLinearOptions& options) {
   TRY(const std::vector<LinearShape> shapes, ReadShapes(options));
   TRY(const std::vector<BenchFormat> formats, ReadFormats(options));
   TRY(const auto bench, LayerBench::Make(options));
-  LayerReport report(options.json, bench->machine(), bench->team().lanes());
+  LayerReport report(options.json, ReportCpu(bench->machine(), bench->team().lanes()));
   std::string sizes;
   for (const LinearShape& shape : shapes)
     sizes += fmt::format("{}{}: {}x{}", sizes.empty() ? "" : ", ", shape.name, shape.outputs,
@@ -142,7 +142,7 @@ Status Run(const BenchLinearOptions& options) {
            {"weights", LayoutName(format.layout)},
            {"rows", rows},
            {"copies", std::to_string(options.copies)}},
-          bench->peak());
+          bench->peak_name());
     for (const LinearShape& shape : shapes)
       RETURN_IF_ERROR(MeasureShape(options, shape, format, *bench, report));
     if (!options.tune) report.End();

@@ -5,6 +5,7 @@
 
 #include "base/trace.h"
 #include "cli/bench_moe_case.h"
+#include "cli/bench_moe_cuda.h"
 #include "cli/layer_bench.h"
 
 namespace sluice {
@@ -16,14 +17,23 @@ Status CheckWritable(const char* flag, const std::string& path) {
   return ParamError(Code::kInvalidArgument, flag, "--{}: {} cannot be written", flag, Quoted(path));
 }
 
-Status CheckOptions(const BenchMoeOptions& options, size_t formats) {
-  if (!options.plot_path.empty() && options.geometries.size() * formats > 1)
-    return ParamError(Code::kInvalidArgument, "plot",
-                      "--plot draws one layer, asked for are {} geometries in {} formats",
-                      options.geometries.size(), formats);
+Status CheckPlot(const BenchMoeOptions& options, size_t formats) {
+  if (options.plot_path.empty() || options.geometries.size() * formats == 1) return {};
+  return ParamError(Code::kInvalidArgument, "plot",
+                    "--plot draws one layer, asked for are {} geometries in {} formats",
+                    options.geometries.size(), formats);
+}
+
+Status CheckOptions(const BenchMoeOptions& options) {
+  if (options.device != "cpu" && options.device != "cuda")
+    return ParamError(Code::kInvalidArgument, "device", "--device is {}, allowed are cpu, cuda",
+                      Quoted(options.device));
+  if (options.device == "cpu" && options.ranks != std::vector<int>{1})
+    return ParamError(Code::kInvalidArgument, "ranks", "--ranks needs --device cuda");
   if (options.router && options.ep_share != "1/1")
     return ParamError(Code::kInvalidArgument, "router",
                       "--router chooses among all experts, --ep-share is {}", options.ep_share);
+  RETURN_IF_ERROR(CheckPlot(options, options.formats.size()));
   RETURN_IF_ERROR(CheckWritable("trace", options.trace_path));
   return CheckWritable("plot", options.plot_path);
 }
@@ -121,7 +131,7 @@ Status MeasureLayer(const BenchMoeOptions& options, const MoeShape& shape,
   Exec exec{bench.team(), bench.machine(), scratch};
   if (!options.tune)
     report.Begin(shape.name, format.name, Title(shape, options, format),
-                 SettingsOf(shape, options, format), bench.peak());
+                 SettingsOf(shape, options, format), bench.peak_name());
   for (const int64_t tokens : options.tokens)
     MeasureTokens(options, contenders, layer, format, tokens, bench, report, exec);
   if (!options.tune) report.End();
@@ -139,8 +149,10 @@ Status WriteTraces(const BenchMoeOptions& options, const LayerReport& report,
 }
 
 Status Run(const BenchMoeOptions& options) {
+  RETURN_IF_ERROR(CheckOptions(options));
+  if (options.device == "cuda") return BenchMoeOnCuda(options);
   TRY(const std::vector<BenchFormat> formats, ReadFormats(options));
-  RETURN_IF_ERROR(CheckOptions(options, formats.size()));
+  RETURN_IF_ERROR(CheckPlot(options, formats.size()));
   std::vector<MoeShape> shapes;
   for (const std::string& geometry : options.geometries) {
     TRY(const MoeShape whole, ReadMoeShape(geometry));
@@ -150,7 +162,7 @@ Status Run(const BenchMoeOptions& options) {
   }
   TRY(const auto bench, LayerBench::Make(options));
   trace::NameThread("lane 0");
-  LayerReport report(options.json, bench->machine(), bench->team().lanes());
+  LayerReport report(options.json, ReportCpu(bench->machine(), bench->team().lanes()));
   for (const MoeShape& shape : shapes)
     for (const BenchFormat& format : formats)
       RETURN_IF_ERROR(MeasureLayer(options, shape, format, *bench, report));

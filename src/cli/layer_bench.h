@@ -30,7 +30,7 @@ class LayerBench {
 
   Team& team() { return team_; }
   const Machine& machine() const { return machine_; }
-  const bench::PeakLoop& peak() const { return *peak_; }
+  std::string peak_name() const { return std::string(peak_->product) + " " + peak_->isa; }
   /// kOutOfMemory unless so many bytes can be had, with room left for the ceilings.
   Status CheckMemory(uint64_t bytes, const char* advice) const;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "bench/machine_ceilings.h"
 #include "server/json/json_writer.h"
 
 namespace sluice {
@@ -27,18 +28,6 @@ void Print(fmt::format_string<Args...> format, Args&&... args) {
 std::string Remark(const bench::SteadyRuns& runs) {
   if (!runs.steady) return "  disturbed";
   return runs.rejected ? fmt::format("  {} repeated", runs.rejected) : "";
-}
-
-void PrintLine(const LayerFigures& f) {
-  const LayerSummary s = Summarise(f);
-  Print(
-      "{:<26} {:>6} {:>9.4f} {:>9.4f} {:>9.4f} {:>6.0f} {:>8.2f} {:>6.1f} {:>5.1f}% {:>7.1f} "
-      "{:>5.1f}% {:>6.1f}% {:>9.4f} {:>6} {:>8.1e}{}\n",
-      f.line, f.tokens, s.seconds.min * 1e3, s.seconds.median * 1e3, s.seconds.max * 1e3, s.active,
-      s.bytes * 1e-6, s.bytes / s.seconds.median * 1e-9, 100 * s.byte_share,
-      s.flop / s.seconds.median * 1e-9, 100 * s.flop_share, 100 * s.roofline_share,
-      s.beyond_seconds * 1e3, f.pace > 0 ? fmt::format("{:.3f}", f.pace) : "-", f.error,
-      Remark(f.runs));
 }
 
 void PrintStages(const std::vector<LayerFigures>& figures) {
@@ -130,21 +119,45 @@ LayerSummary Summarise(const LayerFigures& f) {
           Median(beyond)};
 }
 
-LayerReport::LayerReport(bool json, const Machine& machine, int threads)
-    : json_(json), machine_(machine), threads_(threads) {
-  if (!json_) Print("{}, {} threads, {}\n", ProcessorName(), threads_, DescribeFeatures(machine_));
+ReportedMachine ReportCpu(const Machine& machine, int threads) {
+  return {ProcessorName(), DescribeFeatures(machine), threads};
+}
+
+LayerReport::LayerReport(bool json, ReportedMachine machine)
+    : json_(json),
+      machine_(std::move(machine)),
+      rate_(machine_.threads > 0 ? 1e9 : 1e12),
+      flops_unit_(machine_.threads > 0 ? "GFLOP/s" : "TFLOP/s"),
+      bytes_unit_(machine_.threads > 0 ? "GB/s" : "TB/s") {
+  if (json_) return;
+  const std::string threads =
+      machine_.threads > 0 ? fmt::format("{} threads, ", machine_.threads) : "";
+  Print("{}, {}{}\n", machine_.processor, threads, machine_.features);
+}
+
+void LayerReport::PrintLine(const LayerFigures& f) const {
+  const LayerSummary s = Summarise(f);
+  Print(
+      "{:<26} {:>6} {:>9.4f} {:>9.4f} {:>9.4f} {:>6.0f} {:>8.2f} {:>6.1f} {:>5.1f}% {:>7.1f} "
+      "{:>5.1f}% {:>6.1f}% {:>9.4f} {:>6} {:>8.1e}{}\n",
+      f.line, f.tokens, s.seconds.min * 1e3, s.seconds.median * 1e3, s.seconds.max * 1e3, s.active,
+      s.bytes * 1e-6, s.bytes / s.seconds.median / rate_, 100 * s.byte_share,
+      s.flop / s.seconds.median / rate_, 100 * s.flop_share, 100 * s.roofline_share,
+      s.beyond_seconds * 1e3, f.pace > 0 ? fmt::format("{:.3f}", f.pace) : "-", f.error,
+      Remark(f.runs));
 }
 
 void LayerReport::Begin(std::string subject, std::string format, std::string_view title,
-                        Settings settings, const bench::PeakLoop& peak) {
-  layers_.push_back({std::move(subject), std::move(format), std::move(settings), &peak, {}});
+                        Settings settings, std::string peak) {
+  layers_.push_back(
+      {std::move(subject), std::move(format), std::move(settings), std::move(peak), {}});
   if (json_) return;
   Print("\n{}\n", title);
   Print(
       "{:<26} {:>6} {:>9} {:>9} {:>9} {:>6} {:>8} {:>6} {:>6} {:>7} {:>6} {:>7} {:>9} {:>6} "
       "{:>8}\n",
-      "", "tokens", "min ms", "median", "max", "active", "MB read", "GB/s", "share", "GFLOP/s",
-      "share", "roof", "beyond ms", "pace", "error");
+      "", "tokens", "min ms", "median", "max", "active", "MB read", bytes_unit_, "share",
+      flops_unit_, "share", "roof", "beyond ms", "pace", "error");
 }
 
 void LayerReport::Add(const LayerFigures& figures) {
@@ -162,8 +175,8 @@ void LayerReport::End() {
     }
   if (json_ || flops.empty()) return;
   PrintStages(layer.figures);
-  Print("ceilings (medians): {:.1f} GFLOP/s {} {}, {:.1f} GB/s read\n", Median(flops) * 1e-9,
-        layer.peak->product, layer.peak->isa, Median(bandwidth) * 1e-9);
+  Print("ceilings (medians): {:.1f} {} {}, {:.2f} {} read\n", Median(flops) / rate_, flops_unit_,
+        layer.peak, Median(bandwidth) / rate_, bytes_unit_);
 }
 
 void LayerReport::Finish() const { json_ ? PrintJson() : PrintShares(); }
@@ -212,13 +225,14 @@ void LayerReport::PrintShares() const {
 
 void LayerReport::PrintJson() const {
   JsonWriter json;
-  json.BeginObject().Key("processor").String(ProcessorName()).Key("threads").Int(threads_);
-  json.Key("features").String(DescribeFeatures(machine_)).Key("layers").BeginArray();
+  json.BeginObject().Key("processor").String(machine_.processor);
+  json.Key("threads").Int(machine_.threads);
+  json.Key("features").String(machine_.features).Key("layers").BeginArray();
   for (const Layer& layer : layers_) {
     json.BeginObject();
     for (const auto& [key, value] : layer.settings) json.Key(key).String(value);
     json.Key("format").String(layer.format);
-    json.Key("peak").String(fmt::format("{} {}", layer.peak->product, layer.peak->isa));
+    json.Key("peak").String(layer.peak);
     json.Key("lines").BeginArray();
     for (const LayerFigures& f : layer.figures) WriteLine(json, f);
     json.EndArray().EndObject();

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/machine.h"
-#include "bench/peaks.h"
 #include "bench/steady_runs.h"
 #include "cli/layer_shapes.h"
 #include "cli/stage_breakdown.h"
@@ -44,16 +43,24 @@ struct LayerSummary {
 };
 LayerSummary Summarise(const LayerFigures& figures);
 
+/// What the report is about.
+struct ReportedMachine {
+  std::string processor, features;
+  int threads = 0;  // 0: a GPU, whose rates are printed in TFLOP/s and TB/s
+};
+/// This machine, as the benches of the CPU use it.
+ReportedMachine ReportCpu(const Machine& machine, int threads);
+
 class LayerReport {
  public:
   /// Prints the machine, unless the report is JSON.
-  LayerReport(bool json, const Machine& machine, int threads);
+  LayerReport(bool json, ReportedMachine machine);
 
   /// What is measured from here on: `subject` (a geometry, say) in a `format`, both unique
-  /// together, with settings for JSON and the peak that operations are compared with.
+  /// together, with settings for JSON and the name of the peak that operations are compared with.
   using Settings = std::vector<std::pair<std::string, std::string>>;
   void Begin(std::string subject, std::string format, std::string_view title, Settings settings,
-             const bench::PeakLoop& peak);
+             std::string peak);
   /// A line of it.
   void Add(const LayerFigures& figures);
   /// Ends it: stages, if there are any, and the ceilings.
@@ -68,15 +75,17 @@ class LayerReport {
   struct Layer {
     std::string subject, format;
     Settings settings;
-    const bench::PeakLoop* peak;
+    std::string peak;
     std::vector<LayerFigures> figures;
   };
+  void PrintLine(const LayerFigures& figures) const;
   void PrintShares() const;
   void PrintJson() const;
 
   bool json_;
-  Machine machine_;
-  int threads_;
+  ReportedMachine machine_;
+  double rate_;  // operations or bytes per second of the unit that is printed
+  const char *flops_unit_, *bytes_unit_;
   std::vector<Layer> layers_;
 };
 

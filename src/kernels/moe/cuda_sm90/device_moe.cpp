@@ -276,6 +276,17 @@ Result<DeviceWeights> DeviceWeights::Random(const MoeShape& shape, uint64_t seed
   return out;
 }
 
+DeviceWeights DeviceWeights::RoutedAlone() const {
+  DeviceWeights out;
+  out.routed_ = routed_;
+  return out;
+}
+DeviceWeights DeviceWeights::SharedAlone() const {
+  DeviceWeights out;
+  out.routed_ = shared_;
+  return out;
+}
+
 Result<std::unique_ptr<DeviceMoe>> MakePlainMoe(const MoeShape& shape,
                                                 const DeviceWeights& weights) {
   RETURN_IF_ERROR(CheckShape(shape));

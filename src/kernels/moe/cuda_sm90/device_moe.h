@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "kernels/moe/cuda_sm90/device_trace.h"
 #include "kernels/moe/cuda_sm90/shape.h"
 #include "kernels/moe/moe.h"
 
@@ -58,6 +59,11 @@ class DeviceWeights {
   const ExpertsView& routed() const { return routed_; }
   const ExpertsView& shared() const { return shared_; }  // count 0: none
 
+  /// Views of parts, which must not outlive this: the routed experts; the shared one, as the only
+  /// routed one.
+  DeviceWeights RoutedAlone() const;
+  DeviceWeights SharedAlone() const;
+
  private:
   Result<ExpertsView> Allocate(Element element, int count, int hidden, int intermediate);
 
@@ -77,6 +83,8 @@ class DeviceMoe {
   virtual Status Run(std::span<const RankArgs> ranks, CUstream_st* stream) = 0;
   /// After a failed synchronisation: which wait inside the kernel took too long, or "".
   virtual std::string FaultText() const { return {}; }
+  /// Of the run before, which must have ended. Empty unless it was asked for (FusedOptions).
+  virtual Result<DeviceTrace> Trace() const { return DeviceTrace(); }
   /// Fills scratch with 0xFF bytes, which are not-a-number in every format: for tests.
   virtual Status Poison(CUstream_st* stream) = 0;
 };
@@ -92,9 +100,21 @@ struct FusedOptions {
   int lag_tasks = 0;   // task_stream.h; -1: none
   int ring_units = 0;  // task_stream.h
   int delay_ns = 0;    // at most so many before each task and row item, at random: for tests
+  // Parts to do without, to see what they are worth; bits stay the same. `prefetch` and `overlap`
+  // switch to the instrumented kernel.
+  bool prefetch = true;   // weights are fetched before their rows have arrived
+  bool overlap = true;    // products begin while rows are still sent
+  bool residency = true;  // a ring of few units keeps the intermediate in L2; otherwise all
+                          // gate/up products come first, then all down products
+  bool shared_inside =
+      true;  // otherwise the shared expert is a launch of its own, and a third adds
+  bool instrumented = false;  // the instrumented kernel in any case
+  bool trace = false;         // it, and it writes a trace
 };
 
-/// "fused_v2": one persistent launch. `weights` must outlive it.
+/// "fused_v2": one persistent launch. `weights` must outlive it. Errors: as CheckShape;
+/// kInvalidArgument for options out of range, and for a shared expert of its own launch with
+/// several ranks or with a trace.
 Result<std::unique_ptr<DeviceMoe>> MakeFusedMoe(const MoeShape& shape, const DeviceWeights& weights,
                                                 const FusedOptions& options = {});
 

@@ -13,6 +13,7 @@
 
 #include "formats/fp8/quantize.h"
 #include "kernels/moe/cuda_sm90/quantized_reference.h"
+#include "kernels/moe/cuda_sm90/task_stream.h"
 #include "kernels/testing.h"
 
 namespace sluice::moe_sm90 {
@@ -320,6 +321,40 @@ TEST_P(MoeSm90, RandomDelaysChangeNoBit) {
   for (const int ctas : {8, 16, 64})
     EXPECT_EQ(RunFused(c, 4, {.ctas = ctas, .ring_units = 2, .delay_ns = 20000}), expected)
         << ctas << " CTAs";
+}
+
+// The instrumented kernel, and every part switched off.
+TEST_P(MoeSm90, AblationsAndTracesChangeNoBit) {
+  for (const Shape& shape : {Shape{40, 8, 256, 128, 2, 128}, {700, 8, 256, 256, 2, 128}}) {
+    const Case c(11, shape, GetParam());
+    const auto expected = RunFused(c);
+    EXPECT_EQ(RunFused(c, 1, {.prefetch = false}), expected);
+    EXPECT_EQ(RunFused(c, 1, {.overlap = false}), expected);
+    EXPECT_EQ(RunFused(c, 1, {.residency = false}), expected);
+    EXPECT_EQ(RunFused(c, 1, {.shared_inside = false}), expected);
+    EXPECT_EQ(RunFused(c, 4, {.prefetch = false, .overlap = false, .residency = false}), expected);
+    EXPECT_EQ(RunFused(c, 4, {.trace = true}), expected);
+  }
+}
+
+TEST_P(MoeSm90, ATraceHasEveryRowItemOnceAndWarpsDoOneThingAtATime) {
+  const Case c(12, {300, 8, 256, 128, 2, 128}, GetParam());
+  OnDevice on(c, 1, Fused({.trace = true}));
+  on.Run();
+  const auto trace = on.moe().Trace();
+  ASSERT_TRUE(trace.ok()) << trace.status().message();
+  EXPECT_EQ(trace->dropped, 0);
+  int sends = 0;
+  for (size_t i = 0; i < trace->spans.size(); ++i) {
+    const DeviceSpan& span = trace->spans[i];
+    EXPECT_LE(span.begin_ns, span.end_ns);
+    EXPECT_LE(span.end_ns, trace->end_ns + 2000);  // the timer's step
+    sends += span.name == std::string("gather");
+    if (i > 0 && trace->spans[i - 1].cta == span.cta && trace->spans[i - 1].warp == span.warp) {
+      EXPECT_GE(span.begin_ns + 1, trace->spans[i - 1].end_ns);  // both rounded
+    }
+  }
+  EXPECT_EQ(sends, 300 * 2 / kSendRows);
 }
 
 TEST_P(MoeSm90, AThousandGraphReplaysGiveTheSameBits) {

@@ -1,88 +1,11 @@
-// The fused kernel: one launch whose CTAs stay, each with a warp that fetches operands, one that
-// hands out tasks, two that move rows, and two warpgroups that multiply. README.md has the picture.
-#include "kernels/moe/cuda_sm90/fused_tiles.cuh"
+#include "kernels/moe/cuda_sm90/fused_kernel.cuh"
 
 namespace sluice::moe_sm90 {
-namespace {
-
-// 128 service threads and 256 math threads share what the launch bound allots: 168 each.
-constexpr int kServiceRegisters = 104, kMathRegisters = 200;
-static_assert(kServiceRegisters + 2 * kMathRegisters <= 3 * 168);
-
-__device__ Work WorkOf(const FusedParams& p, int rank, const ExpertTables& tables) {
-  const int share = p.shape.experts / p.shape.ranks;
-  const FusedRank& r = p.ranks[rank];
-  return {.experts = share,
-          .expert_rows = tables.rows + rank * share,
-          .tokens = r.args.tokens,
-          .pairs = r.args.tokens * p.shape.top_k,
-          .shared = HasShared(p),
-          .quantized = p.shape.element == Element::kFp8,
-          .hidden = p.padded_hidden,
-          .intermediate = r.routed.intermediate,
-          .shared_intermediate = r.shared.intermediate,
-          .lag_tasks = p.lag_tasks,
-          .ring_units = p.ring_units};
-}
-
-template <Element kElement>
-__global__ void __launch_bounds__(kThreads, 1)
-    FusedMoeKernel(const __grid_constant__ FusedParams p) {
-  extern __shared__ __align__(1024) uint8_t memory[];
-  FusedShared& s = *reinterpret_cast<FusedShared*>(memory);
-  const int rank = blockIdx.x / p.ctas, cta = blockIdx.x % p.ctas;
-  const int warp = threadIdx.x / kWarp;
-  if (threadIdx.x == 0) InitBarriers(s);
-  SortRows<kElement>(p, rank, cta, s.tables);
-  if (threadIdx.x == 0) s.work = WorkOf(p, rank, s.tables);
-  __syncthreads();
-  const Work& work = s.work;
-  if (threadIdx.x < kGroupThreads) {
-    LowerRegisters<kServiceRegisters>();
-    if (warp == 0) {
-      if (threadIdx.x == 0) RunFetches<kElement>(p, rank, work, s);
-      __syncwarp();
-    } else if (warp == 1) {
-      if (threadIdx.x % kWarp == 0) RunSchedule(p, rank, work, s);
-      __syncwarp();
-    }
-    RunRowItems<kElement>(p, rank, work);
-  } else {
-    RaiseRegisters<kMathRegisters>();
-    RunProducts<kElement>(p, rank, work, s);
-    RunRowItems<kElement>(p, rank, work);
-  }
-}
-
-template <Element kElement>
-cudaError_t Launch(const FusedParams& params, cudaStream_t stream) {
-  const auto kernel = FusedMoeKernel<kElement>;
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(sizeof(FusedShared)));
-      error != cudaSuccess)
-    return error;
-  // Cooperative: CTAs wait for each other, so all must be resident or none.
-  cudaLaunchAttribute cooperative = {};
-  cooperative.id = cudaLaunchAttributeCooperative;
-  cooperative.val.cooperative = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(params.ctas * params.shape.ranks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = sizeof(FusedShared);
-  config.stream = stream;
-  config.attrs = &cooperative;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, params);
-}
-
-}  // namespace
 
 uint64_t FusedSharedBytes() { return sizeof(FusedShared); }
 
 cudaError_t LaunchFused(const FusedParams& params, cudaStream_t stream) {
-  return params.shape.element == Element::kFp8 ? Launch<Element::kFp8>(params, stream)
-                                               : Launch<Element::kBf16>(params, stream);
+  return LaunchAny<false>(params, stream);
 }
 
 }  // namespace sluice::moe_sm90

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/moe/cuda_sm90/fault.h"
+#include "kernels/moe/cuda_sm90/fused_trace.h"
 #include "kernels/moe/cuda_sm90/shape.h"
 #include "kernels/moe/cuda_sm90/task_stream.h"
 
@@ -78,10 +79,16 @@ struct FusedParams {
   int delay_ns;     // 0, or the longest random delay of an item
   uint32_t delay_seed;
   Fault* fault;  // host memory
+  // Of the instrumented kernel alone:
+  bool no_prefetch;  // weights are not fetched before their rows have arrived
+  bool no_overlap;   // no product begins before all rows have arrived
+  CtaTrace* trace;   // [ranks * ctas], or nullptr
 };
 
 /// Dynamic shared memory of a CTA.
 uint64_t FusedSharedBytes();
 cudaError_t LaunchFused(const FusedParams& params, cudaStream_t stream);
+/// The same work by a kernel that has switches and a trace.
+cudaError_t LaunchFusedInstrumented(const FusedParams& params, cudaStream_t stream);
 
 }  // namespace sluice::moe_sm90

@@ -9,6 +9,7 @@
 #include "kernels/moe/cuda_sm90/device_moe.h"
 #include "kernels/moe/cuda_sm90/fault.h"
 #include "kernels/moe/cuda_sm90/fused.h"
+#include "kernels/moe/cuda_sm90/separate_shared.h"
 
 namespace sluice::moe_sm90 {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 // Units of intermediate rows in the ring. Experts with many rows: few units, so that the ring stays
 // in L2; with few: enough for the lag, their units are small.
 constexpr int kRingUnitsWide = 6, kRingUnitsNarrow = 32;
+constexpr int kLagForEver = 1 << 30;
 
 Status FromCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return Status();
@@ -63,6 +65,8 @@ class FusedMoe : public DeviceMoe {
     p_.middle_stride = std::max(weights.routed().intermediate, weights.shared().intermediate);
     p_.x_in_place = shape.element == Element::kBf16 && p_.padded_hidden == shape.hidden;
     p_.delay_ns = options.delay_ns;
+    p_.no_prefetch = !options.prefetch;
+    p_.no_overlap = !options.overlap;
     for (int r = 0; r < shape.ranks; ++r) {
       p_.ranks[r].routed = ShareOf(weights.routed(), r);
       p_.ranks[r].shared = weights.shared();
@@ -81,8 +85,9 @@ class FusedMoe : public DeviceMoe {
       return Error(Code::kInvalidArgument, "ctas: {}, allowed {} .. {}", ctas, ranks, processors);
     p_.ctas = ctas / ranks;
     p_.chunks_max = std::min(p_.ctas, CeilDiv(p_.shape.tokens_max * p_.shape.top_k, kChunkPairs));
-    ring_units_max_ =
-        options_.ring_units > 0 ? options_.ring_units : std::min(kRingUnitsNarrow, UnitsMax());
+    ring_units_max_ = !options_.residency       ? UnitsMax()
+                      : options_.ring_units > 0 ? options_.ring_units
+                                                : std::min(kRingUnitsNarrow, UnitsMax());
     RETURN_IF_ERROR(
         FromCuda(cudaHostAlloc(&p_.fault, sizeof(Fault), cudaHostAllocMapped), "fault record"));
     *p_.fault = {};
@@ -91,6 +96,12 @@ class FusedMoe : public DeviceMoe {
     TRY(counters_, DeviceBuffer::Allocate(counters_used_, "counters of fused_v2"));
     LayOut();
     for (int r = 0; r < ranks; ++r) RETURN_IF_ERROR(MakeMaps(r));
+    if (options_.trace) {
+      TRY(trace_, DeviceBuffer::Allocate(sizeof(CtaTrace) * static_cast<uint64_t>(ranks * p_.ctas),
+                                         "trace of fused_v2"));
+      RETURN_IF_ERROR(FromCuda(cudaMemset(trace_.data(), 0, trace_.bytes()), "trace of fused_v2"));
+      p_.trace = trace_.data<CtaTrace>();
+    }
     return Status();
   }
 
@@ -118,17 +129,29 @@ class FusedMoe : public DeviceMoe {
     }
     if (tokens == 0) return Status();
     const int64_t rows_per_expert = tokens * s.top_k / s.experts;
-    p_.ring_units = options_.ring_units > 0         ? options_.ring_units
+    p_.ring_units = !options_.residency             ? ring_units_max_
+                    : options_.ring_units > 0       ? options_.ring_units
                     : rows_per_expert > kNarrowRows ? std::min(kRingUnitsWide, ring_units_max_)
                                                     : ring_units_max_;
     // One and a half tasks a CTA: down tasks find their rows quantised, rings stay short.
-    p_.lag_tasks = options_.lag_tasks > 0   ? options_.lag_tasks
+    p_.lag_tasks = !options_.residency      ? kLagForEver
+                   : options_.lag_tasks > 0 ? options_.lag_tasks
                    : options_.lag_tasks < 0 ? 0
                                             : p_.ctas * 3 / 2;
     p_.delay_seed = ++runs_;
     RETURN_IF_ERROR(FromCuda(cudaMemsetAsync(counters_.data(), 0, counters_.bytes(), stream),
                              "counters of fused_v2"));
-    return FromCuda(LaunchFused(p_, stream), "fused_v2");
+    const bool instrumented =
+        options_.instrumented || options_.trace || !options_.prefetch || !options_.overlap;
+    return FromCuda(instrumented ? LaunchFusedInstrumented(p_, stream) : LaunchFused(p_, stream),
+                    "fused_v2");
+  }
+
+  Result<DeviceTrace> Trace() const override {
+    std::vector<CtaTrace> ctas(trace_.bytes() / sizeof(CtaTrace));
+    RETURN_IF_ERROR(FromCuda(
+        cudaMemcpy(ctas.data(), trace_.data(), trace_.bytes(), cudaMemcpyDeviceToHost), "trace"));
+    return ReadTrace(ctas);
   }
 
   std::string FaultText() const override {
@@ -254,7 +277,7 @@ class FusedMoe : public DeviceMoe {
   FusedOptions options_;
   FusedParams p_ = {};
   decltype(&cuTensorMapEncodeTiled) encode_ = nullptr;
-  DeviceBuffer scratch_, counters_;
+  DeviceBuffer scratch_, counters_, trace_;
   uint64_t scratch_used_ = 0, counters_used_ = 0;
   int ring_units_max_ = 0;
   uint32_t runs_ = 0;
@@ -265,6 +288,8 @@ class FusedMoe : public DeviceMoe {
 Result<std::unique_ptr<DeviceMoe>> MakeFusedMoe(const MoeShape& shape, const DeviceWeights& weights,
                                                 const FusedOptions& options) {
   RETURN_IF_ERROR(CheckShape(shape));
+  if (!options.shared_inside && shape.shared_intermediate > 0)
+    return MakeSeparateShared(shape, weights, options);
   auto moe = std::make_unique<FusedMoe>(shape, weights, options);
   RETURN_IF_ERROR(moe->Allocate());
   return std::unique_ptr<DeviceMoe>(std::move(moe));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/moe/cuda_sm90/fused_sort.cuh"
+#include "kernels/moe/cuda_sm90/fused_tracer.cuh"
 
 namespace sluice::moe_sm90 {
 
@@ -88,8 +89,9 @@ __device__ inline void Combine(const FusedParams& p, int rank, const Work& work,
 }
 
 /// One warp takes row items until there are no more.
-template <Element kElement>
-__device__ void RunRowItems(const FusedParams& p, int rank, const Work& work) {
+template <Element kElement, bool kInstrumented>
+__device__ void RunRowItems(const FusedParams& p, int rank, const Work& work,
+                            Tracer<kInstrumented>& trace) {
   RowWalker walker(work);
   RowItem item;
   for (;;) {
@@ -98,12 +100,17 @@ __device__ void RunRowItems(const FusedParams& p, int rank, const Work& work) {
     position = __shfl_sync(0xFFFFFFFF, position, 0);
     if (!walker.Seek(position, item)) return;
     Delay(p, position);
+    const uint32_t begin = trace.Now();
     if (item.kind == RowKind::kSend)
       SendRows<kElement>(p, rank, item);
     else if (item.kind == RowKind::kQuantize)
       QuantizeMiddle(p, rank, work, item);
     else
       Combine(p, rank, work, item);
+    trace.Add(item.kind == RowKind::kSend       ? Did::kSend
+              : item.kind == RowKind::kQuantize ? Did::kQuantize
+                                                : Did::kCombine,
+              begin, position);
   }
 }
 

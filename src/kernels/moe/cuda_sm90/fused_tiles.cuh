@@ -170,11 +170,23 @@ __device__ inline Need PlaceNeeded(const FusedRank& r, const Task& task) {
           task.recycled < 0 ? Waiting::kNothing : Waiting::kRing, unit};
 }
 
+// Until the rows of all routed experts have arrived; they wait for no product.
+__device__ inline void WaitForAllRows(const FusedParams& p, const FusedRank& r, const Work& work) {
+  for (UnitWalker walker(work); !walker.done(); walker.Next(work)) {
+    const Unit& unit = walker.unit();
+    for (int b = 0; unit.expert >= 0 && b < unit.blocks(); ++b)
+      WaitAtLeast(&r.arrived[unit.block + b], BlockRowsOf(unit.rows, b), p.fault, Waiting::kArrived,
+                  unit.block + b);
+  }
+}
+
 /// One thread. Where rows are still to come, the weights of the first stages are under way while it
 /// waits for them.
-template <Element kElement>
-__device__ void RunFetches(const FusedParams& p, int rank, const Work& work, FusedShared& s) {
+template <Element kElement, bool kInstrumented>
+__device__ void RunFetches(const FusedParams& p, int rank, const Work& work, FusedShared& s,
+                           Tracer<kInstrumented>& trace) {
   const FusedRank& r = p.ranks[rank];
+  if (kInstrumented && p.no_overlap) WaitForAllRows(p, r, work);
   RingPlace<kTaskSlots> slot;
   RingPlace<kStages> place;
   for (;; slot.Next()) {
@@ -184,16 +196,20 @@ __device__ void RunFetches(const FusedParams& p, int rank, const Work& work, Fus
     const Fetch<kElement> fetch(p.maps[rank], work, task);
     const int stages = StagesOf<kElement>(work, task);
     const Need rows = RowsNeeded<kElement>(p, r, work, task), in_ring = PlaceNeeded(r, task);
-    const int ahead = rows.Met() && in_ring.Met() ? 0 : min(stages, kStages);
+    const bool late = kInstrumented && p.no_prefetch;
+    const int ahead = late || (rows.Met() && in_ring.Met()) ? 0 : min(stages, kStages);
     const auto weights = [&](int at) {
       BarrierWait(&s.empty[place.idx], place.parity ^ 1, p.fault, Waiting::kEmptyStage);
       fetch.Weights(s.stages[place.idx], &s.full[place.idx], at);
     };
     const RingPlace<kStages> first = place;
     for (int at = 0; at < ahead; ++at, place.Next()) weights(at);
+    const uint32_t begin = trace.Now();
     rows.Wait(p);
     in_ring.Wait(p);
+    trace.Add(Did::kWaitInput, begin, task.block);
     FenceCopyEngine();
+    const uint32_t fetch_begin = trace.Now();
     RingPlace<kStages> again = first;
     for (int at = 0; at < ahead; ++at, again.Next())
       fetch.Rows(s.stages[again.idx], &s.full[again.idx], at);
@@ -201,6 +217,7 @@ __device__ void RunFetches(const FusedParams& p, int rank, const Work& work, Fus
       weights(at);
       fetch.Rows(s.stages[place.idx], &s.full[place.idx], at);
     }
+    trace.Add(Did::kFetch, fetch_begin, task.block);
   }
 }
 
@@ -490,49 +507,66 @@ __device__ void NarrowDown(const Outputs<kElement>& out, const MathThread& me, i
   out.AnnounceDown(me, rank, 0, kNarrowRows, 1);
 }
 
-template <Element kElement, int kColumns>
+__device__ inline Did DidOf(Product product) {
+  return product == Product::kGateUp ? Did::kGateUp : Did::kDown;
+}
+
+template <Element kElement, int kColumns, bool kInstrumented>
 __device__ void NarrowTile(const FusedParams& p, int rank, const Work& work, const Task& task,
-                           FusedShared& s, RingPlace<kStages>& place, const MathThread& me) {
+                           FusedShared& s, RingPlace<kStages>& place, const MathThread& me,
+                           Tracer<kInstrumented>& trace) {
   float sums[kColumns / 2] = {};
+  const uint32_t begin = trace.Now();
   Multiply<kElement, kColumns, true>(p, s, place, me, StagesOf<kElement>(work, task), sums);
+  trace.Add(DidOf(task.product), begin, task.block);
+  const uint32_t write_begin = trace.Now();
   const Outputs<kElement> out(p, rank, work, task);
   if (task.product == Product::kGateUp)
     NarrowGateUp<kElement, kColumns>(out, me, sums);
   else
     NarrowDown<kElement, kColumns>(out, me, rank, sums);
+  trace.Add(Did::kWrite, write_begin, task.block);
 }
 
-template <Element kElement>
+template <Element kElement, bool kInstrumented>
 __device__ void WideTile(const FusedParams& p, int rank, const Work& work, const Task& task,
-                         FusedShared& s, RingPlace<kStages>& place, const MathThread& me) {
+                         FusedShared& s, RingPlace<kStages>& place, const MathThread& me,
+                         Tracer<kInstrumented>& trace) {
   float sums[kWideOutputs / 2] = {};
+  const uint32_t begin = trace.Now();
   Multiply<kElement, kWideOutputs, false>(p, s, place, me, StagesOf<kElement>(work, task), sums);
+  trace.Add(DidOf(task.product), begin, task.block);
+  const uint32_t write_begin = trace.Now();
   const Outputs<kElement> out(p, rank, work, task);
   if (task.product == Product::kGateUp)
     WideGateUp(out, me, sums);
   else
     WideDown(out, me, rank, sums);
+  trace.Add(Did::kWrite, write_begin, task.block);
 }
 
 /// The math warpgroups.
-template <Element kElement>
-__device__ void RunProducts(const FusedParams& p, int rank, const Work& work, FusedShared& s) {
+template <Element kElement, bool kInstrumented>
+__device__ void RunProducts(const FusedParams& p, int rank, const Work& work, FusedShared& s,
+                            Tracer<kInstrumented>& trace) {
   const MathThread me;
   RingPlace<kTaskSlots> slot;
   RingPlace<kStages> place;
   for (;; slot.Next()) {
+    const uint32_t begin = trace.Now();
     const Task task = TakeTask(p, s, slot);
+    trace.Add(Did::kWaitTask, begin, task.block);
     __syncwarp();
     if (me.lane == 0) BarrierArrive(&s.task_empty[slot.idx]);
     if (task.rows == 0) return;
     if (!task.narrow)
-      WideTile<kElement>(p, rank, work, task, s, place, me);
+      WideTile<kElement>(p, rank, work, task, s, place, me, trace);
     else if (NarrowColumns(task.rows) == 16)
-      NarrowTile<kElement, 16>(p, rank, work, task, s, place, me);
+      NarrowTile<kElement, 16>(p, rank, work, task, s, place, me, trace);
     else if (NarrowColumns(task.rows) == 32)
-      NarrowTile<kElement, 32>(p, rank, work, task, s, place, me);
+      NarrowTile<kElement, 32>(p, rank, work, task, s, place, me, trace);
     else
-      NarrowTile<kElement, 64>(p, rank, work, task, s, place, me);
+      NarrowTile<kElement, 64>(p, rank, work, task, s, place, me, trace);
   }
 }
 

@@ -337,6 +337,25 @@ __global__ void Fill(float* out, int64_t count, float value) {
   for (int64_t i = GlobalThread(); i < count; i += Threads()) out[i] = value;
 }
 
+__global__ void Add(__nv_bfloat16* sums, const __nv_bfloat16* x, int64_t count) {
+  for (int64_t i = GlobalThread(); i < count; i += Threads())
+    sums[i] = __float2bfloat16_rn(__bfloat162float(sums[i]) + __bfloat162float(x[i]));
+}
+// Eight loads in flight a thread.
+__global__ void __launch_bounds__(512) Read(const uint4* data, int64_t count, uint32_t* out) {
+  constexpr int kAtOnce = 8;
+  uint32_t mix = 0;
+  for (int64_t i = GlobalThread(); i < count; i += kAtOnce * Threads()) {
+    uint4 words[kAtOnce] = {};
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j)
+      if (const int64_t at = i + j * Threads(); at < count) words[j] = __ldcs(&data[at]);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) mix ^= words[j].x ^ words[j].y ^ words[j].z ^ words[j].w;
+  }
+  if (mix == 0x12345678) *out = mix;  // hardly ever
+}
+
 constexpr int kFillBlocks = 2048, kFillThreads = 256;
 
 }  // namespace
@@ -358,6 +377,17 @@ cudaError_t LaunchRandomFp8(void* out, int64_t count, uint64_t seed, cudaStream_
 }
 cudaError_t LaunchFill(float* out, int64_t count, float value, cudaStream_t stream) {
   Fill<<<kFillBlocks, kFillThreads, 0, stream>>>(out, count, value);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchAdd(void* sums, const void* x, int64_t count, cudaStream_t stream) {
+  Add<<<kFillBlocks, kFillThreads, 0, stream>>>(static_cast<__nv_bfloat16*>(sums),
+                                                static_cast<const __nv_bfloat16*>(x), count);
+  return cudaGetLastError();
+}
+cudaError_t LaunchRead(const void* data, int64_t bytes, uint32_t* out, cudaStream_t stream) {
+  constexpr int kBlocks = 132 * 4 * 8;
+  Read<<<kBlocks, 512, 0, stream>>>(static_cast<const uint4*>(data), bytes / 16, out);
   return cudaGetLastError();
 }
 

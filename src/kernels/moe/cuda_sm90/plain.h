@@ -41,5 +41,10 @@ cudaError_t LaunchRandomBf16(void* out, int64_t count, float scale, uint64_t see
                              cudaStream_t stream);
 cudaError_t LaunchRandomFp8(void* out, int64_t count, uint64_t seed, cudaStream_t stream);
 cudaError_t LaunchFill(float* out, int64_t count, float value, cudaStream_t stream);
+/// sums[i] += x[i], bf16.
+cudaError_t LaunchAdd(void* sums, const void* x, int64_t count, cudaStream_t stream);
+/// Reads everything once, for its bandwidth; `out` [1] takes what keeps the reads alive. bytes: a
+/// multiple of 16.
+cudaError_t LaunchRead(const void* data, int64_t bytes, uint32_t* out, cudaStream_t stream);
 
 }  // namespace sluice::moe_sm90
