@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that needs a Hopper GPU, in order of worth: tests, small shapes under compute-sanitizer,
 # what the GPU reaches, the MoE layer beside it, and PyTorch and Triton on the same shapes.
-#   scripts/gpu-check.sh [FOLDER]          builds and runs all; report.txt and figures in FOLDER
-#                                          (default build/gpu-report)
+#   scripts/gpu-check.sh [FOLDER]          builds and runs all; a report and an archive of figures
+#                                          in FOLDER (default build/gpu-report)
 #   scripts/gpu-check.sh --pack PACK       builds here and puts the programs with the libraries that
 #                                          they need into PACK, for a machine without this one's
 #                                          packages
@@ -54,7 +54,8 @@ fi
 
 [[ $half =~ ^(tests|bench|all)$ ]] || { echo "the half is tests or bench, not $half" >&2; exit 2; }
 
-mkdir -p "$folder"
+data=$folder/figures-$half
+mkdir -p "$data"
 report=$folder/report-$half.txt
 : > "$report"
 # cuBLASLt: the toolkit's, or the one that came with PyTorch. Only our programs see these folders:
@@ -64,7 +65,8 @@ print(*sorted({p.rsplit("/", 1)[0] for root in nvidia.__path__
                for p in glob.glob(root + "/**/libcublasLt.so.13", recursive=True)}), sep=":")' 2> /dev/null)
 ours_path=$libraries:${LD_LIBRARY_PATH:-}:/usr/local/cuda/lib64:$cublas
 
-failed=0 end=$((SECONDS + ${SLUICE_GPU_SECONDS:-570}))
+failed=0 end=
+begin_half() { end=$((SECONDS + ${SLUICE_GPU_SECONDS:-570})); }
 section() { # section NAME SECONDS_MAX COMMAND...
   local name=$1 seconds=$2 begin=$SECONDS status
   shift 2
@@ -83,10 +85,10 @@ python_section() { section_path=${LD_LIBRARY_PATH:-} section "$@"; }
 figures() { # figures NAME SECONDS_MAX FLAG...: a table in the report and NAME.json
   local name=$1 seconds=$2
   shift 2
-  section "$name" "$seconds" bash -c '"$@" > "$0"' "$folder/$name.json" \
+  section "$name" "$seconds" bash -c '"$@" > "$0"' "$data/$name.json" \
     "$bin/sluice" bench moe --device cuda --runs 21 --seconds-max 10 --json "$@"
-  [[ -s $folder/$name.json ]] || { rm -f "$folder/$name.json"; return; }
-  python_section "$name, table" 20 python3 bench/peers/cuda_moe.py table "$folder/$name.json"
+  [[ -s $data/$name.json ]] || { rm -f "$data/$name.json"; return; }
+  python_section "$name, table" 20 python3 bench/peers/cuda_moe.py table "$data/$name.json"
 }
 ling=(--geometry Ling-2.6-1T --ep-share 1/32) qwen=(--geometry Qwen3-30B-A3B)
 
@@ -103,24 +105,26 @@ run_tests() {
   fi
 }
 run_bench() {
+  [[ $half = bench ]] || begin_half
   section "roofs" 40 "$bin/moe_sm90_roofs"
   figures "ling" 60 "${ling[@]}" --tokens 128,4096 --format fp8,bf16 --backend fused_v2
   figures "qwen" 120 "${qwen[@]}" --tokens 1,4,16,64,256,1024,4096,16384 --format fp8,bf16 \
     --backend fused_v2
   python_section "peers" 215 \
     bash -c 'python3 bench/peers/cuda_moe.py time --seconds 180 > "$0" || [[ $? -eq 3 ]]' \
-    "$folder/peers.jsonl"
+    "$data/peers.jsonl"
   python_section "side by side" 20 bash -c 'python3 bench/peers/cuda_moe.py join "$@"' join \
-    "$folder/peers.jsonl" "$folder"/{ling,qwen}.json
+    "$data/peers.jsonl" "$data"/{ling,qwen}.json
   figures "parts" 60 "${ling[@]}" --tokens 128,4096 --format fp8 --backend fused_v2 \
     --ablate none,instrumented,shared,prefetch,residency,overlap
   figures "ranks" 40 "${ling[@]}" --tokens 4096 --format fp8 --backend fused_v2 --ranks 1,2,4,8
   figures "skew" 60 "${qwen[@]}" --tokens 64,4096 --format fp8 --backend fused_v2 \
     --routing uniform,zipf,hot
   section "trace" 40 "$bin/sluice" bench moe --device cuda "${ling[@]}" --tokens 128,4096 \
-    --format fp8 --backend fused_v2 --trace "$folder/trace.json" --plot "$folder/stages.svg"
+    --format fp8 --backend fused_v2 --trace "$data/trace.json" --plot "$data/stages.svg"
 }
 
+begin_half
 section "GPU" 20 bash -c \
   'nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.draw --format=csv || true'
 reason=$(LD_LIBRARY_PATH=$ours_path "$bin/sluice" bench moe --device cuda --geometry 64x32x8x2 \
@@ -133,7 +137,9 @@ else
   [[ $half = tests ]] || run_bench
 fi
 
-grep -aE '^== |^-- |PASSED|FAILED|SKIPPED|no CUDA device|error|TFLOP/s|TB/s|waited for| ms' "$report" |
+tar -czf "$data.tgz" -C "$folder" "figures-$half" && rm -r "$data"
+grep -avE '\[ +(OK|SKIPPED|RUN) |\[---' "$report" |
+  grep -aE '^== |^-- |PASSED|FAILED|Failure|no CUDA device|error|FLOP/s|TB/s|waited for| ms|ratio|/1 |/32 ' |
   tail -n 100
 echo "report: $report, $failed sections failed"
 exit $((failed > 0))

@@ -1,13 +1,14 @@
 #include "cli/bench_moe_cuda.h"
 
-#include <cuda_runtime.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <set>
 
 #include "base/clock.h"
+#include "cli/cuda_memory.h"
 #include "cli/cuda_moe_case.h"
+#include "cli/cuda_router.h"
 #include "cli/device_chrome_trace.h"
 #include "cli/layer_bench.h"
 #include "cli/layer_report.h"
@@ -24,17 +25,30 @@ using moe_sm90::Element;
 
 const char* NameOf(Element element) { return element == Element::kFp8 ? "fp8" : "bf16"; }
 
-Status FromCuda(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return {};
-  return Error(Code::kInternal, "{}: {}", what, cudaGetErrorString(error));
-}
-
 // A contender's kernels with their scratch, and its call as a graph.
 struct Entry {
   const CudaContender* contender;
-  std::unique_ptr<DeviceMoe> moe;
+  std::unique_ptr<DeviceMoe> moe;  // nullptr: the router alone
   CudaReplay replay;
+
+  std::string FaultText() const {
+    const std::string text = moe ? moe->FaultText() : "";
+    return text.empty() ? "" : "; " + text;
+  }
 };
+
+// The router, where there is one, runs before every call.
+LayerWork WorkOf(const CudaMoeCase& c, const Entry& entry, Element element,
+                 const CudaRouter* router) {
+  LayerWork work;
+  if (entry.moe) work = c.Work(*entry.contender, element);
+  if (router) {
+    const LayerWork routing = router->Work();
+    work.flop += routing.flop;
+    work.bytes += routing.bytes;
+  }
+  return work;
+}
 
 class CudaMoeBench {
  public:
@@ -58,8 +72,13 @@ class CudaMoeBench {
   Result<bench::Ceilings> Ceilings(Element element) const;
   Result<double> ErrorBesidePlain(CudaMoeCase& c, const Entry& entry, const DeviceWeights& weights,
                                   Element element) const;
+  Result<Entry> MakeEntry(const CudaMoeCase& c, const CudaContender& contender,
+                          const DeviceWeights& weights, const CudaRouter* router,
+                          Element element) const;
   Result<std::vector<LayerFigures>> Turns(CudaMoeCase& c, const std::vector<Entry>& entries,
-                                          Element element, int64_t tokens) const;
+                                          const CudaRouter* router, Element element,
+                                          int64_t tokens) const;
+  Result<double> RouterError(const CudaMoeCase& c, const CudaRouter& router) const;
   Result<StageBreakdown> Trace(CudaMoeCase& c, const Entry& entry, const DeviceWeights& weights,
                                Element element, const std::string& label);
 
@@ -135,9 +154,38 @@ Result<double> CudaMoeBench::ErrorBesidePlain(CudaMoeCase& c, const Entry& entry
   return WorstRowError(actual, expected, c.hidden());
 }
 
+Result<double> CudaMoeBench::RouterError(const CudaMoeCase& c, const CudaRouter& router) const {
+  RETURN_IF_ERROR(router.Run(c.x(), stream_));
+  RETURN_IF_ERROR(FromCuda(cudaStreamSynchronize(stream_), "router"));
+  TRY(const std::vector<float> x, c.Rows());
+  Team team(1);
+  Arena scratch;
+  Exec exec{team, ThisMachine(), scratch};
+  return router.Error(x, exec);
+}
+
+Result<Entry> CudaMoeBench::MakeEntry(const CudaMoeCase& c, const CudaContender& contender,
+                                      const DeviceWeights& weights, const CudaRouter* router,
+                                      Element element) const {
+  Entry entry{.contender = &contender, .moe = nullptr, .replay = {}};
+  const auto args = c.Args(contender);
+  if (!contender.router) {
+    TRY(entry.moe, MakeMoe(c, contender, weights, element));
+    RETURN_IF_ERROR(RunOnce(*entry.moe, args));  // says what hangs, before there are graphs
+  }
+  TRY(entry.replay, CudaReplay::Capture(
+                        [&]() -> Status {
+                          if (router) RETURN_IF_ERROR(router->Run(c.x(), stream_));
+                          return entry.moe ? entry.moe->Run(args, stream_) : Status();
+                        },
+                        stream_));
+  return entry;
+}
+
 Result<std::vector<LayerFigures>> CudaMoeBench::Turns(CudaMoeCase& c,
                                                       const std::vector<Entry>& entries,
-                                                      Element element, int64_t tokens) const {
+                                                      const CudaRouter* router, Element element,
+                                                      int64_t tokens) const {
   Status failure;  // the first; after it nothing is enqueued
   const auto keep = [&](const Status& status) {
     if (failure.ok() && !status.ok()) failure = status;
@@ -148,7 +196,7 @@ Result<std::vector<LayerFigures>> CudaMoeBench::Turns(CudaMoeCase& c,
     const Entry& entry = entries[static_cast<size_t>(index)];
     auto& rounds = work[static_cast<size_t>(index)];
     rounds.resize(static_cast<size_t>(round) + 1);
-    rounds.back() = c.Work(*entry.contender, element);
+    rounds.back() = WorkOf(c, entry, element, router);
     if (options_.cached) {
       rounds.back().bytes = 0;
       if (!keep(entry.replay.Launch(stream_))) return 1.0;  // rows and weights into the cache
@@ -159,9 +207,8 @@ Result<std::vector<LayerFigures>> CudaMoeBench::Turns(CudaMoeCase& c,
     const auto seconds =
         moe_sm90::TimeOnDevice(stream_, [&] { return entry.replay.Launch(stream_); });
     if (seconds.ok()) return *seconds;
-    const std::string fault = entry.moe->FaultText();
-    keep(Error(Code::kInternal, "{}: {}{}{}", entry.contender->name, seconds.status().message(),
-               fault.empty() ? "" : "; ", fault));
+    keep(Error(Code::kInternal, "{}: {}{}", entry.contender->name, seconds.status().message(),
+               entry.FaultText()));
     return 1.0;
   };
   const auto prepare = [&] {
@@ -220,19 +267,20 @@ Status CudaMoeBench::MeasureTokens(const MoeShape& shape, const DeviceWeights& w
                                    int64_t tokens, LayerReport& report) {
   TRY(const auto c,
       CudaMoeCase::Make(shape, tokens, options_.seed + static_cast<uint64_t>(tokens)));
+  std::unique_ptr<CudaRouter> router;
+  if (options_.router) {
+    TRY(router, CudaRouter::Make(shape, tokens, options_.seed));
+  }
   std::vector<Entry> entries;
   for (const CudaContender& contender : contenders) {
-    TRY(auto moe, MakeMoe(*c, contender, weights, element));
-    const auto args = c->Args(contender);
-    RETURN_IF_ERROR(RunOnce(*moe, args));  // says what hangs, before there are graphs
-    TRY(auto replay, CudaReplay::Capture(*moe, args, stream_));
-    entries.push_back({&contender, std::move(moe), std::move(replay)});
+    TRY(Entry entry, MakeEntry(*c, contender, weights, router.get(), element));
+    entries.push_back(std::move(entry));
   }
-  TRY(std::vector<LayerFigures> figures, Turns(*c, entries, element, tokens));
+  TRY(std::vector<LayerFigures> figures, Turns(*c, entries, router.get(), element, tokens));
   const bool traces = !options_.trace_path.empty() || !options_.plot_path.empty();
   for (size_t i = 0; i < entries.size(); ++i) {
     const CudaContender& contender = contenders[i];
-    if (traces && !contender.plain && contender.options.shared_inside) {
+    if (traces && entries[i].moe && !contender.plain && contender.options.shared_inside) {
       TRY(StageBreakdown stages, Trace(*c, entries[i], weights, element,
                                        fmt::format("{}, {}, {}, {} tokens", shape.name,
                                                    NameOf(element), contender.name, tokens)));
@@ -241,7 +289,11 @@ Status CudaMoeBench::MeasureTokens(const MoeShape& shape, const DeviceWeights& w
       stages.work.reading = summary.bytes / summary.bandwidth;
       figures[i].stages = std::move(stages);
     }
-    TRY(figures[i].error, ErrorBesidePlain(*c, entries[i], weights, element));
+    if (entries[i].moe) {
+      TRY(figures[i].error, ErrorBesidePlain(*c, entries[i], weights, element));
+    } else {
+      TRY(figures[i].error, RouterError(*c, *router));
+    }
     report.Add(figures[i]);
   }
   return {};

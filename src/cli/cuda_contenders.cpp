@@ -117,7 +117,8 @@ Result<std::vector<CudaContender>> ReadCudaContenders(const BenchMoeOptions& opt
             }
             if (!c.shared && shape.shared == 0 && options.experts.size() > 1) continue;  // the same
             c.name = backend + (parts == "none" ? "" : "-" + parts);
-            if (options.ranks.size() > 1) c.name += fmt::format(" {} rank{}", ranks, ranks > 1 ? "s" : "");
+            if (options.ranks.size() > 1)
+              c.name += fmt::format(" {} rank{}", ranks, ranks > 1 ? "s" : "");
             if (options.experts.size() > 1) c.name += " " + experts;
             if (options.routings.size() > 1) c.name += " " + routing;
             out.push_back(std::move(c));

@@ -1,11 +1,9 @@
 #include "cli/cuda_moe_case.h"
 
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "cli/layer_bench.h"
+#include "cli/cuda_memory.h"
 #include "tensor/dtype.h"
 
 namespace sluice {
@@ -14,18 +12,12 @@ namespace {
 using moe_sm90::DeviceBuffer;
 using moe_sm90::RankArgs;
 
-Status FromCuda(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return {};
-  return Error(Code::kInternal, "{}: {}", what, cudaGetErrorString(error));
-}
-
-template <class T>
-Result<DeviceBuffer> ToDevice(const std::vector<T>& host, const char* what) {
-  TRY(auto buffer, DeviceBuffer::Allocate(host.size() * sizeof(T), what));
-  RETURN_IF_ERROR(FromCuda(
-      cudaMemcpy(buffer.data(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
-      what));
-  return buffer;
+Result<std::vector<float>> Floats(const DeviceBuffer& rows, const char* what) {
+  TRY(const std::vector<Bf16> values, ToHost<Bf16>(rows, what));
+  std::vector<float> out(values.size());
+  std::transform(values.begin(), values.end(), out.begin(),
+                 [](Bf16 value) { return ToFloat(value); });
+  return out;
 }
 
 }  // namespace
@@ -96,15 +88,8 @@ moe_sm90::MoeShape CudaMoeCase::DeviceShape(const CudaContender& contender,
           .tokens_max = std::max(tokens_max, 1)};
 }
 
-Result<std::vector<float>> CudaMoeCase::Output() const {
-  std::vector<Bf16> rows(static_cast<size_t>(tokens_ * shape_.hidden));
-  RETURN_IF_ERROR(FromCuda(
-      cudaMemcpy(rows.data(), y_.data(), rows.size() * sizeof(Bf16), cudaMemcpyDeviceToHost),
-      "output rows"));
-  std::vector<float> out(rows.size());
-  std::transform(rows.begin(), rows.end(), out.begin(), [](Bf16 value) { return ToFloat(value); });
-  return out;
-}
+Result<std::vector<float>> CudaMoeCase::Rows() const { return Floats(x_, "rows"); }
+Result<std::vector<float>> CudaMoeCase::Output() const { return Floats(y_, "output rows"); }
 
 Status CudaMoeCase::Poison() {
   return FromCuda(cudaMemset(y_.data(), 0xFF, y_.bytes()), "output rows");
@@ -120,13 +105,13 @@ CudaReplay::~CudaReplay() {
   if (graph_) cudaGraphExecDestroy(graph_);
 }
 
-Result<CudaReplay> CudaReplay::Capture(moe_sm90::DeviceMoe& moe, std::span<const RankArgs> ranks,
+Result<CudaReplay> CudaReplay::Capture(const std::function<Status()>& enqueue,
                                        CUstream_st* stream) {
   CudaReplay replay;
   cudaGraph_t graph = nullptr;
   RETURN_IF_ERROR(
       FromCuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture"));
-  const Status ran = moe.Run(ranks, stream);
+  const Status ran = enqueue();
   const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
   Status status = ran.ok() ? FromCuda(ended, "capture") : ran;
   if (status.ok()) status = FromCuda(cudaGraphInstantiate(&replay.graph_, graph, 0), "graph");

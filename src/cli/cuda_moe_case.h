@@ -2,6 +2,7 @@
 // graphs.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -28,9 +29,11 @@ class CudaMoeCase {
   LayerWork Work(const CudaContender& contender, moe_sm90::Element element) const;
   moe_sm90::MoeShape DeviceShape(const CudaContender& contender, moe_sm90::Element element) const;
 
-  /// The output rows.
+  /// The rows, and the output rows.
+  Result<std::vector<float>> Rows() const;
   Result<std::vector<float>> Output() const;
-  /// Fills them with not-a-numbers.
+  const void* x() const { return x_.data(); }
+  /// Fills the output rows with not-a-numbers.
   Status Poison();
 
  private:
@@ -51,9 +54,8 @@ class CudaReplay {
   CudaReplay(CudaReplay&& other) noexcept;
   CudaReplay& operator=(CudaReplay&& other) noexcept;
   ~CudaReplay();
-  /// Errors: those of Run; kInternal.
-  static Result<CudaReplay> Capture(moe_sm90::DeviceMoe& moe,
-                                    std::span<const moe_sm90::RankArgs> ranks, CUstream_st* stream);
+  /// Errors: those of `enqueue`, which uses `stream`; kInternal.
+  static Result<CudaReplay> Capture(const std::function<Status()>& enqueue, CUstream_st* stream);
   Status Launch(CUstream_st* stream) const;
 
  private:
