@@ -165,11 +165,11 @@ class Packer {
   const Geometry geometry_;
   void (*run_)(const PackChunk&);
   // Of the panel that is being packed:
-  int64_t panel_, first_, count_;  // outputs [first_, first_ + count_) of it
-  int64_t half_begin_;             // the first output that kernels see
-  bool whole_;                     // they see no other outputs
+  int64_t panel_ = 0, first_ = 0, count_ = 0;  // outputs [first_, first_ + count_) of it
+  int64_t half_begin_ = 0;                     // the first output that kernels see
+  bool whole_ = false;                         // they see no other outputs
   const T* from_[kPanelOutputs];
-  const T* next_;  // behind the rows
+  const T* next_ = nullptr;  // behind the rows
   float divisors_[kPanelOutputs];
   PackChunk chunk_ = {};
 };

@@ -93,7 +93,8 @@ void Run(const Variant<MlaArgs>& variant, Layer& layer, const Load& load, Team& 
     best = std::min(best, Time(variant, layer, load, team));
   // Products of the algorithm as it runs: expansion counts for prompts, both absorptions otherwise.
   const double rows = static_cast<double>(load.sequences * load.rows);
-  const double length = static_cast<double>(load.position + (load.rows + 1) / 2);
+  const double length =
+      static_cast<double>(load.position) + 0.5 * (static_cast<double>(load.rows) + 1);
   const double expand = static_cast<double>(load.sequences * (load.position + load.rows)) *
                         (kShape.nope + kShape.value) * kShape.latent;
   const double products = load.prompt
