@@ -1,9 +1,12 @@
 #include "cli/http_client.h"
 
+#include <poll.h>
+
 #include <boost/asio/connect.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <cerrno>
 
 namespace sluice {
 namespace {
@@ -13,6 +16,17 @@ namespace http = beast::http;
 using boost::asio::ip::tcp;
 
 constexpr uint64_t kAnswerBytesMax = 256 << 20;
+constexpr size_t kReadBytes = 64 << 10;
+
+/// False: nothing came in time. Asio's blocking reads know no time limit, and end with an error
+/// where a signal interrupts them.
+bool WaitToRead(int fd, int timeout_seconds) {
+  pollfd source{fd, POLLIN, 0};
+  int ready;
+  do ready = poll(&source, 1, timeout_seconds * 1000);
+  while (ready < 0 && errno == EINTR);
+  return ready != 0;
+}
 
 }  // namespace
 
@@ -50,8 +64,6 @@ Result<HttpAnswer> HttpClient::Send(bool post, const std::string& path, const st
   tcp::socket socket(context);
   if (!error) boost::asio::connect(socket, endpoints, error);
   if (error) return Error(Code::kNotFound, "http://{}:{}: {}", host_, port_, error.message());
-  const timeval timeout = {timeout_seconds, 0};
-  setsockopt(socket.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
 
   http::request<http::string_body> request{post ? http::verb::post : http::verb::get, path, 11};
   request.set(http::field::host, host_);
@@ -65,8 +77,21 @@ Result<HttpAnswer> HttpClient::Send(bool post, const std::string& path, const st
   beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
   parser.body_limit(kAnswerBytesMax);
-  if (!error) http::read(socket, buffer, parser, error);
-  if (error && error != http::error::end_of_stream)
+  parser.eager(true);
+  while (!error && !parser.is_done()) {
+    if (!WaitToRead(socket.native_handle(), timeout_seconds))
+      return Error(Code::kInternal, "http://{}:{}{}: no answer for {} s", host_, port_, path,
+                   timeout_seconds);
+    buffer.commit(socket.read_some(buffer.prepare(kReadBytes), error));
+    if (error == boost::asio::error::eof) {
+      error = {};
+      parser.put_eof(error);
+      break;
+    }
+    if (!error) buffer.consume(parser.put(buffer.data(), error));
+    if (error == http::error::need_more) error = {};
+  }
+  if (error)
     return Error(Code::kInternal, "http://{}:{}{}: {}", host_, port_, path, error.message());
   return HttpAnswer{static_cast<int>(parser.get().result_int()), std::move(parser.get().body())};
 }
