@@ -247,6 +247,23 @@ TEST_P(MoeSm90, MatchesTheReferenceOnRaggedShapes) {
                                 std::to_string(shape.tokens) + " tokens"));
 }
 
+// The matrix unit keeps fewer bits of fp8 sums than fp32 has. Rows of one sign are the harder ones:
+// sums are larger than what is added to them.
+TEST_P(MoeSm90, AddsUpTheFullKOfTheLargestLayer) {
+  for (const Shape& shape : {Shape{4, 1, 8192, 64, 1, 0},
+                             {70, 1, 8192, 64, 1, 0},
+                             {4, 1, 64, 2048, 1, 0},
+                             {70, 1, 64, 2048, 1, 0}}) {
+    Case c(13, shape, GetParam());
+    const std::string what = std::to_string(shape.tokens) + " rows, " +
+                             std::to_string(shape.hidden) + " x " +
+                             std::to_string(shape.intermediate);
+    ExpectMatchesReferences(c, what);
+    for (float& value : c.x) value = std::abs(value);
+    ExpectMatchesReferences(c, what + ", rows of one sign");
+  }
+}
+
 TEST_P(MoeSm90, GatesByTheActivationAsked) {
   Case c(9, {21, 4, 65, 50, 2, 33}, GetParam());
   c.activation = Activation::kGeluTanh;

@@ -10,6 +10,7 @@
 #include "kernels/moe/cuda_sm90/fault.h"
 #include "kernels/moe/cuda_sm90/fused.h"
 #include "kernels/moe/cuda_sm90/separate_shared.h"
+#include "kernels/moe/cuda_sm90/tensor_map.h"
 
 namespace sluice::moe_sm90 {
 namespace {
@@ -22,38 +23,6 @@ constexpr int kLagForEver = 1 << 30;
 Status FromCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return Status();
   return Error(Code::kInternal, "{}: {}", what, cudaGetErrorString(error));
-}
-
-// The driver's function, found at run time: nothing links against the driver.
-Result<decltype(&cuTensorMapEncodeTiled)> FindEncode() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  RETURN_IF_ERROR(FromCuda(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
-                                                            12000, cudaEnableDefault, &found),
-                           "cuTensorMapEncodeTiled"));
-  if (found != cudaDriverEntryPointSuccess)
-    return Error(Code::kUnsupported, "the driver has no cuTensorMapEncodeTiled");
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-}
-
-// Boxes of 128 bytes by `box_rows` rows of a dense [rows, columns] matrix, in the 128-byte swizzle.
-Status MakeMap(decltype(&cuTensorMapEncodeTiled) encode, Element element, const void* data,
-               int64_t rows, int64_t columns, int box_rows, CUtensorMap& map) {
-  const auto element_bytes = static_cast<uint64_t>(ElementBytes(element));
-  const cuuint64_t dims[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[] = {static_cast<cuuint64_t>(columns) * element_bytes};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(kStepBytes / element_bytes),
-                            static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t every[] = {1, 1};
-  const CUresult result = encode(
-      &map,
-      element == Element::kFp8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-      2, const_cast<void*>(data), dims, strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result == CUDA_SUCCESS) return Status();
-  return Error(Code::kInternal, "tensor map of {} x {} at {}: driver error {}", rows, columns, data,
-               static_cast<int>(result));
 }
 
 class FusedMoe : public DeviceMoe {
@@ -75,7 +44,7 @@ class FusedMoe : public DeviceMoe {
   ~FusedMoe() override { cudaFreeHost(p_.fault); }
 
   Status Allocate() {
-    TRY(encode_, FindEncode());
+    TRY(encode_, FindTensorMapEncoder());
     int processors = 0;
     RETURN_IF_ERROR(FromCuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0),
                              "multiprocessors"));
@@ -237,9 +206,9 @@ class FusedMoe : public DeviceMoe {
   Status MakeXMaps(int rank, const void* x, int tokens) {
     FusedMaps& maps = p_.maps[rank];
     RETURN_IF_ERROR(
-        MakeMap(encode_, p_.shape.element, x, tokens, p_.padded_hidden, kBlockRows, maps.x));
-    return MakeMap(encode_, p_.shape.element, x, tokens, p_.padded_hidden, kNarrowBox,
-                   maps.x_narrow);
+        MakeTensorMap(encode_, p_.shape.element, x, tokens, p_.padded_hidden, kBlockRows, maps.x));
+    return MakeTensorMap(encode_, p_.shape.element, x, tokens, p_.padded_hidden, kNarrowBox,
+                         maps.x_narrow);
   }
 
   Status MakeMaps(int rank) {
@@ -269,14 +238,14 @@ class FusedMoe : public DeviceMoe {
     };
     for (const auto& m : all)
       if (m.data)
-        RETURN_IF_ERROR(
-            MakeMap(encode_, p_.shape.element, m.data, m.rows, m.columns, m.box_rows, *m.map));
+        RETURN_IF_ERROR(MakeTensorMap(encode_, p_.shape.element, m.data, m.rows, m.columns,
+                                      m.box_rows, *m.map));
     return Status();
   }
 
   FusedOptions options_;
   FusedParams p_ = {};
-  decltype(&cuTensorMapEncodeTiled) encode_ = nullptr;
+  TensorMapEncoder encode_ = nullptr;
   DeviceBuffer scratch_, counters_, trace_;
   uint64_t scratch_used_ = 0, counters_used_ = 0;
   int ring_units_max_ = 0;

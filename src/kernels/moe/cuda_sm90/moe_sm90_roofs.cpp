@@ -1,5 +1,5 @@
 // moe_sm90_roofs: what this GPU reaches at all, medians of 21: dense products of the sizes of a
-// layer, reading and copying memory.
+// layer, reading and copying memory, feeding multiprocessors from memory and L2.
 #include <cuda_runtime.h>
 #include <fmt/core.h>
 
@@ -47,6 +47,21 @@ Status Run() {
   TRY(const double read, MedianOf([&] { return roofs->Read(); }));
   TRY(const double copy, MedianOf([&] { return roofs->Copy(); }));
   fmt::print("read {:.2f} TB/s, copy {:.2f} TB/s (read and written)\n", read * 1e-12, copy * 1e-12);
+  std::fflush(stdout);  // a probe that hangs ends the context
+  using Source = DeviceRoofs::Source;
+  constexpr struct {
+    Source source;
+    const char* what;
+  } kStreams[] = {{Source::kMemory, "memory"},
+                  {Source::kL2, "L2, all the same tiles"},
+                  {Source::kL2Multicast, "L2, a tile for two multiprocessors"}};
+  for (const auto& [source, what] : kStreams)
+    for (const int stages : {2, 3, 4, 6}) {
+      TRY(const double rate, MedianOf([&, s = source] { return roofs->Stream(s, stages); }));
+      fmt::print("bulk copies into shared memory, {} x 32 KiB under way: {:.2f} TB/s from {}\n",
+                 stages, rate * 1e-12, what);
+      std::fflush(stdout);
+    }
   return Status();
 }
 

@@ -10,6 +10,8 @@
 #include "kernels/moe/cuda_sm90/device_moe.h"
 #include "kernels/moe/cuda_sm90/device_timing.h"
 #include "kernels/moe/cuda_sm90/plain.h"
+#include "kernels/moe/cuda_sm90/stream_probe.h"
+#include "kernels/moe/cuda_sm90/tensor_map.h"
 
 namespace sluice::moe_sm90 {
 namespace {
@@ -113,6 +115,7 @@ class Roofs : public DeviceRoofs {
  public:
   explicit Roofs(cudaStream_t stream) : stream_(stream) {}
   ~Roofs() override {
+    cudaFreeHost(fault_);
     plans_.clear();
     if (handle_) lt_.Destroy(handle_);
   }
@@ -167,6 +170,39 @@ class Roofs : public DeviceRoofs {
     return static_cast<double>(kStreamBytes) / seconds;
   }
 
+  Result<double> Stream(Source source, int stages) override {
+    // As a matrix of bytes whose rows are as long as Ling-2.6-1T's.
+    constexpr int kColumns = 8192, kPairsMemory = 960, kPairsL2 = 2048;
+    if (!fault_) {
+      RETURN_IF_ERROR(
+          FromCuda(cudaHostAlloc(&fault_, sizeof(Fault), cudaHostAllocMapped), "fault"));
+      *fault_ = {};
+    }
+    int ctas = 0;
+    RETURN_IF_ERROR(FromCuda(cudaDeviceGetAttribute(&ctas, cudaDevAttrMultiProcessorCount, 0),
+                             "multiprocessors"));
+    ctas = ctas / 2 * 2;
+    const bool memory = source == Source::kMemory;
+    const int64_t rows = (memory ? static_cast<int64_t>(kStreamBytes) : 16 << 20) / kColumns;
+    StreamProbe probe = {};
+    TRY(const TensorMapEncoder encode, FindTensorMapEncoder());
+    RETURN_IF_ERROR(
+        MakeTensorMap(encode, Element::kFp8, data_.data(), rows, kColumns, 128, probe.map));
+    probe.box_rows = static_cast<int>(rows / 256);
+    probe.box_columns = kColumns / 128;
+    probe.stages = stages;
+    probe.boxes = memory ? kPairsMemory : kPairsL2;
+    probe.shared = !memory;
+    probe.multicast = source == Source::kL2Multicast;
+    probe.fault = fault_;
+    const auto seconds = TimeOnDevice(
+        stream_, [&] { return FromCuda(LaunchStreamProbe(probe, ctas, stream_), "stream probe"); });
+    if (!seconds.ok())
+      return Error(Code::kInternal, "{} (waited for {})", seconds.status().message(),
+                   WaitingName(fault_->what));
+    return static_cast<double>(ctas) * probe.boxes * kProbePairBytes / *seconds;
+  }
+
  private:
   // Random operands of the element, unless they are already.
   Status Draw(Element element) {
@@ -187,6 +223,7 @@ class Roofs : public DeviceRoofs {
   cudaStream_t stream_;
   DeviceBuffer data_, workspace_, scales_, a_, b_, out_;
   std::map<std::tuple<Element, int, int, int>, std::unique_ptr<Plan>> plans_;
+  Fault* fault_ = nullptr;  // host memory
   bool drawn_ = false;
   Element drawn_element_ = Element::kBf16;
 };

@@ -24,6 +24,12 @@ class DeviceRoofs {
   virtual Result<double> Read() = 0;
   /// Bytes read and written per second of copying 2 GiB.
   virtual Result<double> Copy() = 0;
+  /// Bytes per second that the copy engine puts into shared memory, all multiprocessors together,
+  /// with no arithmetic: each its own part of the memory (kMemory), all the same 16 MiB in
+  /// groups of eight (kL2), or the same with each box read once for two multiprocessors
+  /// (kL2Multicast). `stages` of 32 KiB each are under way.
+  enum class Source { kMemory, kL2, kL2Multicast };
+  virtual Result<double> Stream(Source source, int stages) = 0;
 };
 
 /// The product that stands for the element's peak: 8192 x 8192 x 8192.
