@@ -99,6 +99,7 @@ void PrintMemory(const ModelDescription& model, const InspectOptions& options) {
              FormatBytes(static_cast<uint64_t>(model.cache.SlotBytes())));
   fmt::print("  together               {:>12}   this machine allows {}\n", FormatBytes(total),
              FormatBytes(MemoryLimitBytes()));
+  fmt::print("  and the scratch memory of a step, which `sluice serve` shows at its start\n");
 }
 
 }  // namespace

@@ -134,11 +134,12 @@ Status CheckStoredAsFloats(const ModelLoadOptions& options, const StoredCounts& 
                           fmt::format("{} of the matrices of {} are fp8", stored.fp8(), path.name));
 }
 
-Status CheckMemory(const WeightPlaces& places) {
+Status CheckMemory(const WeightPlaces& places, bool floats) {
   const uint64_t available = MemoryAvailableBytes();
   if (places.bytes() <= available) return {};
-  return Error(Code::kOutOfMemory, "the weights need {}, this machine has {} available",
-               FormatBytes(places.bytes()), FormatBytes(available));
+  return Error(Code::kOutOfMemory, "the weights need {}, this machine has {} available{}",
+               FormatBytes(places.bytes()), FormatBytes(available),
+               floats ? "; --quantization fp8, int8 or int4 holds them in a half or less" : "");
 }
 
 }  // namespace
@@ -200,7 +201,8 @@ Result<std::unique_ptr<Model>> LoadModel(const ModelLoadOptions& options, Team& 
     log::Warning("{}: {}", path.name, line);
   RETURN_IF_ERROR(CheckStoredAsFloats(options, model->places().stored(), path));
   RETURN_IF_ERROR(weights.source->Check(model->places().rows(), blueprint.Ignore()));
-  RETURN_IF_ERROR(CheckMemory(model->places()));
+  RETURN_IF_ERROR(
+      CheckMemory(model->places(), layout == WeightLayout() && !blueprint.quantization));
   RETURN_IF_ERROR(model->places().Allocate());
   const double start = MonotonicSeconds();
   LoadProgress progress("loading " + path.name, options.show_progress

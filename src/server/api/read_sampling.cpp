@@ -78,7 +78,7 @@ Status ReadSeed(const FieldReader& fields, std::string_view name, SamplingParams
 
 Status CheckSampling(const FieldReader& fields, const SamplingParams& sampling,
                      const ApiConfig& config) {
-  const Status status = ValidateSampling(sampling, config.vocab_size);
+  Status status = ValidateSampling(sampling, config.vocab_size);
   if (status.ok() || status.param().empty()) return status;
   return Status(status.code(), status.message(), fields.FullName(status.param()));
 }

@@ -58,7 +58,7 @@ void Connection::Leave() {
 }
 
 void Connection::Start() {
-  asio::co_spawn(context_.io, Run(), [self = shared_from_this()](std::exception_ptr error) {
+  asio::co_spawn(context_.io, Run(), [self = shared_from_this()](const std::exception_ptr& error) {
     if (!error) return;
     try {
       std::rethrow_exception(error);
