@@ -338,10 +338,13 @@ Status MeasureLayer(const BenchMoeOptions& options, const MoeShape& shape, Eleme
   report.Begin(shape.name, NameOf(element), Title(shape, options, element),
                SettingsOf(shape, options),
                fmt::format("cuBLASLt {} {}^3", NameOf(element), moe_sm90::kRoofSize));
-  for (const int64_t tokens : options.tokens)
-    RETURN_IF_ERROR(bench.MeasureTokens(shape, weights, element, contenders, tokens, report));
+  Status status;
+  for (const int64_t tokens : options.tokens) {
+    status = bench.MeasureTokens(shape, weights, element, contenders, tokens, report);
+    if (!status.ok()) break;
+  }
   report.End();
-  return {};
+  return status;
 }
 
 }  // namespace
@@ -360,10 +363,12 @@ Status BenchMoeOnCuda(const BenchMoeOptions& options) {
     return ParamError(device.code(), "device", "--device cuda: {}", device.message());
   TRY(const auto bench, CudaMoeBench::Make(options));
   LayerReport report(options.json, bench->machine());
+  Status status;
   for (const MoeShape& shape : shapes)
     for (const Element element : formats)
-      RETURN_IF_ERROR(MeasureLayer(options, shape, element, *bench, report));
-  report.Finish();
+      if (status.ok()) status = MeasureLayer(options, shape, element, *bench, report);
+  report.Finish();  // also what was measured before an error: the GPU may not be there again
+  RETURN_IF_ERROR(status);
   if (!options.trace_path.empty()) RETURN_IF_ERROR(bench->WriteTrace());
   if (options.plot_path.empty()) return {};
   std::vector<StageBreakdown> calls;

@@ -127,6 +127,7 @@ LayerReport::LayerReport(bool json, ReportedMachine machine)
     : json_(json),
       machine_(std::move(machine)),
       rate_(machine_.threads > 0 ? 1e9 : 1e12),
+      bytes_digits_(machine_.threads > 0 ? 1 : 2),
       flops_unit_(machine_.threads > 0 ? "GFLOP/s" : "TFLOP/s"),
       bytes_unit_(machine_.threads > 0 ? "GB/s" : "TB/s") {
   if (json_) return;
@@ -138,10 +139,10 @@ LayerReport::LayerReport(bool json, ReportedMachine machine)
 void LayerReport::PrintLine(const LayerFigures& f) const {
   const LayerSummary s = Summarise(f);
   Print(
-      "{:<26} {:>6} {:>9.4f} {:>9.4f} {:>9.4f} {:>6.0f} {:>8.2f} {:>6.1f} {:>5.1f}% {:>7.1f} "
+      "{:<26} {:>6} {:>9.4f} {:>9.4f} {:>9.4f} {:>6.0f} {:>8.2f} {:>6.{}f} {:>5.1f}% {:>7.1f} "
       "{:>5.1f}% {:>6.1f}% {:>9.4f} {:>6} {:>8.1e}{}\n",
       f.line, f.tokens, s.seconds.min * 1e3, s.seconds.median * 1e3, s.seconds.max * 1e3, s.active,
-      s.bytes * 1e-6, s.bytes / s.seconds.median / rate_, 100 * s.byte_share,
+      s.bytes * 1e-6, s.bytes / s.seconds.median / rate_, bytes_digits_, 100 * s.byte_share,
       s.flop / s.seconds.median / rate_, 100 * s.flop_share, 100 * s.roofline_share,
       s.beyond_seconds * 1e3, f.pace > 0 ? fmt::format("{:.3f}", f.pace) : "-", f.error,
       Remark(f.runs));
@@ -175,8 +176,8 @@ void LayerReport::End() {
     }
   if (json_ || flops.empty()) return;
   PrintStages(layer.figures);
-  Print("ceilings (medians): {:.1f} {} {}, {:.2f} {} read\n", Median(flops) / rate_, flops_unit_,
-        layer.peak, Median(bandwidth) / rate_, bytes_unit_);
+  Print("ceilings (medians): {:.1f} {} {}, {:.{}f} {} read\n", Median(flops) / rate_, flops_unit_,
+        layer.peak, Median(bandwidth) / rate_, bytes_digits_, bytes_unit_);
 }
 
 void LayerReport::Finish() const { json_ ? PrintJson() : PrintShares(); }

@@ -85,6 +85,7 @@ class LayerReport {
   bool json_;
   ReportedMachine machine_;
   double rate_;  // operations or bytes per second of the unit that is printed
+  int bytes_digits_;
   const char *flops_unit_, *bytes_unit_;
   std::vector<Layer> layers_;
 };
