@@ -26,7 +26,7 @@ const prom::Histogram::BucketBoundaries kGapBuckets = {
 
 prom::Histogram::BucketBoundaries PowersOfTwo() {
   prom::Histogram::BucketBoundaries bounds;
-  for (double bound = 1; bound <= 1 << 20; bound *= 2) bounds.push_back(bound);
+  for (int exponent = 0; exponent <= 20; ++exponent) bounds.push_back(1 << exponent);
   return bounds;
 }
 
