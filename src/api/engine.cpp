@@ -39,8 +39,10 @@ Status CheckOptions(const EngineOptions& o) {
   RETURN_IF_ERROR(CheckFlag("max-total-tokens", o.max_total_tokens, 0, kTokensMax));
   RETURN_IF_ERROR(CheckFlag("max-queued-requests", o.max_queued_requests, 0, kTokensMax));
   RETURN_IF_ERROR(CheckFlag("decode-log-interval", o.decode_log_interval, 0, kTokensMax));
-  if (o.chunked_prefill_size != -1)
-    RETURN_IF_ERROR(CheckFlag("chunked-prefill-size", o.chunked_prefill_size, 1, kTokensMax));
+  if (o.chunked_prefill_size < -1 || o.chunked_prefill_size == 0)
+    return ParamError(Code::kInvalidArgument, "chunked-prefill-size",
+                      "chunked-prefill-size is {}, allowed are -1 (never cut) and 1 upwards",
+                      o.chunked_prefill_size);
   RETURN_IF_ERROR(CheckFlag("max-prefill-tokens", o.max_prefill_tokens, 1, kTokensMax));
   RETURN_IF_ERROR(CheckFlag("page-size", o.page_size, 1, kPageSizeMax));
   RETURN_IF_ERROR(CheckFlag("threads", o.threads, 0, kThreadsMax));

@@ -32,7 +32,6 @@ constexpr ForeignFlag kForeignFlags[] = {
     {"--model-impl",                             kValue,  "*"},
     {"--model-layer-nums",                       kValue,  ""},
     {"--download-dir",                           kValue,  "*"},
-    {"--preferred-sampling-params",              kValue,  "{}"},
     // HTTP and API.
     {"--warmups",                                kValue,  "*"},
     {"--api-key",                                kValue,  ""},

@@ -3,13 +3,17 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <boost/json/array.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 
 #include "cli/command.h"
 #include "cli/engine_flags.h"
 #include "cli/foreign_flags.h"
 #include "cli/number_checks.h"
+#include "server/api/read_request.h"
+#include "server/json/json_reader.h"
 #include "server/json/json_writer.h"
 #include "server/run_server.h"
 #include "server/signals.h"
@@ -36,13 +40,14 @@ class ServeCommand final : public Command {
   void AddLimitFlags(CLI::App& parser);
   void WriteEngineFlags(JsonWriter& json) const;
   void WriteServerFlags(JsonWriter& json) const;
+  Status ReadPreferredSampling();
   std::string FlagsJson() const;  // for /get_server_info: every flag under its own name
   void PrintLimits() const;
 
   EngineFlags engine_;
   ServerOptions server_;
   ForeignFlags foreign_;
-  std::string sampling_defaults_ = "model", logprobs_mode_;
+  std::string sampling_defaults_ = "model", logprobs_mode_, preferred_sampling_;
   bool skip_warmup_ = false, print_limits_ = false;
 };
 
@@ -114,6 +119,10 @@ void ServeCommand::AddApiFlags(CLI::App& parser) {
                   "Of OpenAI routes: generation_config.json, or OpenAI's own")
       ->check(CLI::IsMember({"model", "openai"}))
       ->capture_default_str()
+      ->group(group);
+  parser
+      .add_option("--preferred-sampling-params", preferred_sampling_,
+                  "JSON object under the sampling_params of /generate")
       ->group(group);
   parser
       .add_option("--logprobs-mode", logprobs_mode_,
@@ -234,6 +243,8 @@ void ServeCommand::WriteServerFlags(JsonWriter& json) const {
   json.Key("skip_server_warmup").Bool(skip_warmup_);
   json.Key("served_model_name").String(server_.app.served_model_name);
   json.Key("strict_model_name").Bool(api.strict_model_name);
+  json.Key("preferred_sampling_params");
+  preferred_sampling_.empty() ? json.Null() : json.Value(api.preferred_sampling);
   json.Key("sampling_defaults").String(sampling_defaults_).Key("logprobs_mode");
   logprobs_mode_.empty() ? json.Null() : json.String(logprobs_mode_);
   json.Key("max_logprobs").Int(api.max_logprobs).Key("stream_interval").Int(api.stream_interval);
@@ -248,6 +259,26 @@ void ServeCommand::WriteServerFlags(JsonWriter& json) const {
   json.Key("max_stalled_seconds").Number(limits.stalled_seconds_max);
   json.Key("watchdog_timeout").Number(server_.watchdog_seconds);
   json.Key("worker_threads").Int(server_.app.worker_threads);
+}
+
+/// Whatever no request could say is refused now, not at the first request.
+Status ServeCommand::ReadPreferredSampling() {
+  if (preferred_sampling_.empty()) return {};
+  constexpr const char* kFlag = "--preferred-sampling-params";
+  auto parsed = ParseJson(preferred_sampling_);
+  Status status = parsed.status();
+  if (parsed.ok() && !parsed->is_object())
+    status = Error(Code::kInvalidArgument, "must be a JSON object, found {}", Describe(*parsed));
+  if (status.ok()) {
+    ApiConfig any;
+    any.vocab_size = std::numeric_limits<int32_t>::max();  // known when the model is
+    const boost::json::value request = {{"input_ids", boost::json::array{0}},
+                                        {"sampling_params", *parsed}};
+    status = ReadGenerateRequest(request, any).status();
+  }
+  if (!status.ok()) return ParamError(status.code(), kFlag, "{}: {}", kFlag, status.message());
+  server_.app.api.preferred_sampling = std::move(parsed->get_object());
+  return {};
 }
 
 std::string ServeCommand::FlagsJson() const {
@@ -288,6 +319,7 @@ int ServeCommand::Run() {
   }
   Status status = ApplyEngineFlags(engine_);
   if (status.ok()) status = foreign_.Check();
+  if (status.ok()) status = ReadPreferredSampling();
   if (!status.ok()) {
     fmt::print(stderr, "sluice: error: {}\n", status.message());
     return kExitUsage;

@@ -23,7 +23,6 @@ struct AppOptions {
   bool sampling_defaults_from_model = true;
   std::string flags_json = "{}";  // the launch flags, for /get_server_info
   std::string metrics_prefix = "sglang:";
-  std::string preferred_sampling_params_json;  // as given, or empty
   int worker_threads = 2;
   size_t worker_jobs_max = 1024;
   double health_timeout_seconds = 20;

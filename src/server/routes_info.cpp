@@ -65,9 +65,7 @@ void App::ModelInfo(const ExchangePtr& exchange) {
   json.BeginObject().Key("model_path").String(info.model_path);
   json.Key("tokenizer_path").String(info.tokenizer_path).Key("is_generation").Bool(true);
   json.Key("preferred_sampling_params");
-  options_.preferred_sampling_params_json.empty()
-      ? json.Null()
-      : json.String(options_.preferred_sampling_params_json);
+  config_.preferred_sampling.empty() ? json.Null() : json.Value(config_.preferred_sampling);
   json.Key("weight_version").String("default").Key("has_image_understanding").Bool(false);
   json.Key("has_audio_understanding").Bool(false).Key("model_type").String(info.model_type);
   json.Key("architectures").BeginArray().String(info.architecture).EndArray();

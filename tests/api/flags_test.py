@@ -31,6 +31,8 @@ REFUSED = [
     (SERVE + ["--chat-template", "/no/such/template"], "/no/such/template"),
     (SERVE + ["--tokenizer-path", "/no/such/tokenizer"], "/no/such/tokenizer"),
     (SERVE + ["--context-length", "100000"], "context-length is 100000, the model allows up to"),
+    (SERVE + ["--preferred-sampling-params", "[]"], "--preferred-sampling-params: must be a JSON object"),
+    (SERVE + ["--preferred-sampling-params", '{"top_p": 2}'], "--preferred-sampling-params: top_p must be in"),
     (["serve", "--model-path", "/no/such/model", "--port", "0"], "/no/such/model"),
 ]
 

@@ -2,6 +2,7 @@
 // parsed, and once their prompts are token ids.
 #pragma once
 
+#include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
 #include <cstdint>
 #include <optional>
@@ -16,11 +17,12 @@ enum class Api { kNative, kCompletion, kChat };
 
 /// Facts and settings that reading a request needs.
 struct ApiConfig {
-  std::string model_name;            // served name
-  bool strict_model_name = false;    // another `model` is refused
-  SamplingParams openai_defaults;    // of temperature, top_p, top_k, min_p, repetition_penalty
-  std::optional<bool> raw_logprobs;  // none: native processed, OpenAI raw
-  int64_t max_logprobs = 20;         // of the OpenAI routes
+  std::string model_name;          // served name
+  bool strict_model_name = false;  // another `model` is refused
+  SamplingParams openai_defaults;  // of temperature, top_p, top_k, min_p, repetition_penalty
+  boost::json::object preferred_sampling;  // under the sampling_params of native requests
+  std::optional<bool> raw_logprobs;        // none: native processed, OpenAI raw
+  int64_t max_logprobs = 20;               // of the OpenAI routes
   bool allow_auto_truncate = false;
   bool incremental_streaming = false;  // native frames carry only what is new
   int64_t stream_interval = 1;         // tokens a frame

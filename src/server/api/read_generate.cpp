@@ -157,13 +157,14 @@ Status ReadSamplingList(const FieldReader& fields, const ApiConfig& config, Call
       sampling = call.sampling[0];
       continue;
     }
-    int64_t n = 1;
+    json::object merged = config.preferred_sampling;
     if (value) {
       if (!value->is_object()) return fields.WrongType("sampling_params", *value, "an object");
-      RETURN_IF_ERROR(ReadSamplingParams(value->get_object(), config, sampling, call));
-      RETURN_IF_ERROR(
-          FieldReader(value->get_object(), "sampling_params.").Int("n", n, 1, kChoicesMax));
+      for (const auto& [key, its] : value->get_object()) merged[key] = its;
     }
+    int64_t n = 1;
+    RETURN_IF_ERROR(ReadSamplingParams(merged, config, sampling, call));
+    RETURN_IF_ERROR(FieldReader(merged, "sampling_params.").Int("n", n, 1, kChoicesMax));
     if (i > 0 && n != call.n)
       return ParamError(Code::kInvalidArgument, "sampling_params",
                         "sampling_params: n must be the same for all prompts, found {} and {}",

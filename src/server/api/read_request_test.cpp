@@ -176,6 +176,24 @@ TEST(ReadRequest, FillsInDefaults) {
   EXPECT_EQ(chat->sampling[0].max_new_tokens, std::nullopt);  // the rest of the context
 }
 
+TEST(ReadRequest, LaysPreferredSamplingUnderNativeRequestsOnly) {
+  ApiConfig config = Config();
+  config.preferred_sampling = {{"temperature", 0.25}, {"top_k", 7}, {"n", 2}};
+  const auto read = [&](const char* text) {
+    const auto document = ParseJson(text);
+    return ReadGenerateRequest(*document, config);
+  };
+  auto call = read(R"({"text": ["x", "y"], "sampling_params": [{"top_k": 3}, null]})");
+  ASSERT_TRUE(call.ok()) << call.status().message();
+  EXPECT_EQ(call->sampling[0].temperature, 0.25);
+  EXPECT_EQ(call->sampling[0].top_k, 3);
+  EXPECT_EQ(call->sampling[1].top_k, 7);
+  EXPECT_EQ(call->n, 2);
+  EXPECT_EQ(read(R"({"text": "x"})")->sampling[0].top_k, 7);
+  const auto document = ParseJson(R"({"prompt": "x"})");
+  EXPECT_EQ(ReadCompletionRequest(*document, config)->sampling[0].temperature, 0.6);
+}
+
 TEST(ReadRequest, ReadsBatchesAndLists) {
   auto call = Read(Api::kNative, R"({"input_ids": [[1, 2], [3]], "return_logprob": [true, false],
       "top_logprobs_num": 2, "token_ids_logprob": [[5], null], "rid": ["a", "b"],
