@@ -256,9 +256,7 @@ TEST(Avx512Bf16, RoundsAndFlushesAsTheModelDoes) {
   }
 }
 
-// A sum is one chain of FMAs over the inputs of a scale, the blocks' sums one chain over the
-// blocks.
-// The same of int8 and int4: at every place of a step of inputs.
+// As with fp8's codes, at every place of a step of inputs.
 TEST(Linear, MultipliesWithTheExactValueOfEveryIntegerCode) {
   TestExec test;
   for (const int64_t rows : {1, 5, 40})
@@ -295,6 +293,8 @@ TEST(Linear, MultipliesWithTheExactValueOfEveryIntegerCode) {
       }
 }
 
+// A sum is one chain of FMAs over the inputs of a scale, the blocks' sums one chain over the
+// blocks.
 TEST(Linear, SumsInTheSameOrderOnEveryFmaKernel) {
   TestExec test;
   for (const WeightLayout layout : kLayouts)
@@ -405,7 +405,7 @@ TEST(Linear, ARowsBitsDoNotDependOnOtherRows) {
 TEST(Linear, ARowsBitsAreTheSameInEveryKindOfBlock) {
   TestExec test;
   for (const int64_t inputs : {5500, 19000})
-    for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
+    for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block, kInt4Zeros}) {
       Case c(6, 60, 70, inputs, layout);
       for (const auto& variant : VariantsHere()) {
         if (std::string_view(variant.name) == "reference") continue;
