@@ -146,7 +146,8 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
          "--ablate", parts.moe.ablate,
          "Parts of fused_v2 to do without: none, shared (expert in the task list), prefetch, "
          "residency, overlap; + joins several. On a GPU prefetch and overlap run in a kernel with "
-         "switches; instrumented is that kernel with all parts")
+         "switches; instrumented is that kernel with all parts, and lag:N, ring:N, ctas:N cut the "
+         "work up otherwise")
       ->delimiter(',')
       ->capture_default_str();
   moe.add_option("--routing", parts.moe.routings, "uniform, zipf, hot (expert 0 for every row)")

@@ -256,7 +256,8 @@ Result<StageBreakdown> CudaMoeBench::Trace(CudaMoeCase& c, const Entry& entry,
   if (trace.dropped > 0)
     fmt::print(stderr, "sluice bench moe: {}: {} spans had no room in the trace\n", label,
                trace.dropped);
-  const int ctas = processors_ / traced.ranks * traced.ranks;
+  const int all_ctas = traced.options.ctas > 0 ? traced.options.ctas : processors_;
+  const int ctas = all_ctas / traced.ranks * traced.ranks;
   StageBreakdown stages = BreakDownDevice(trace, ctas);
   stages.label = label;
   return stages;

@@ -91,6 +91,18 @@ TEST(CudaContenders, RefuseWhatNothingInTheListCanDo) {
   EXPECT_EQ(ReadCudaContenders(options, Layer(0)).status().param(), "moe-backend");
 }
 
+TEST(CudaContenders, TakeHowTheKernelIsCutUp) {
+  const auto options = ReadCudaAblation("lag:400+ring:8+ctas:64+residency");
+  ASSERT_TRUE(options.ok()) << options.status().message();
+  EXPECT_EQ(options->lag_tasks, 400);
+  EXPECT_EQ(options->ring_units, 8);
+  EXPECT_EQ(options->ctas, 64);
+  EXPECT_FALSE(options->residency);
+  for (const char* bad :
+       {"lag:", "lag:0", "ring:-1", "ctas:9x", "lag:99999999999", "", "none+lag:1"})
+    EXPECT_EQ(ReadCudaAblation(bad).status().param(), "ablate") << bad;
+}
+
 DeviceTrace TwoWarpgroups() {
   return {.spans = {{"sort", 0, 4, 0, 0, 100},
                     {"waiting", 0, 4, 1, 100, 150},

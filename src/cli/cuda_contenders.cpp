@@ -1,6 +1,7 @@
 #include "cli/cuda_contenders.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace sluice {
 namespace {
@@ -35,6 +36,22 @@ std::string Missing(const CudaContender& c, const std::string& parts, const MoeS
   return {};
 }
 
+// "lag:400" and the like into the option of that name; false: something else.
+bool ReadSetting(std::string_view part, FusedOptions& options) {
+  const struct {
+    std::string_view name;
+    int* value;
+  } settings[] = {
+      {"lag:", &options.lag_tasks}, {"ring:", &options.ring_units}, {"ctas:", &options.ctas}};
+  for (const auto& [name, value] : settings) {
+    if (!part.starts_with(name)) continue;
+    const char* const end = part.data() + part.size();
+    const auto [at, error] = std::from_chars(part.data() + name.size(), end, *value);
+    return error == std::errc() && at == end && *value > 0;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<FusedOptions> ReadCudaAblation(const std::string& text) {
@@ -53,10 +70,10 @@ Result<FusedOptions> ReadCudaAblation(const std::string& text) {
       options.overlap = false;
     else if (part == "instrumented")
       options.instrumented = true;
-    else
+    else if (!ReadSetting(part, options))
       return ParamError(Code::kInvalidArgument, "ablate",
                         "--ablate has {}, allowed on the GPU are none, or shared, prefetch, "
-                        "residency, overlap, instrumented, joined by +",
+                        "residency, overlap, instrumented, lag:N, ring:N, ctas:N, joined by +",
                         Quoted(part));
     begin = end + 1;
   }

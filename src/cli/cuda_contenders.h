@@ -33,7 +33,8 @@ Result<std::vector<moe_sm90::Element>> ReadCudaFormats(const BenchMoeOptions& op
 Result<std::vector<CudaContender>> ReadCudaContenders(const BenchMoeOptions& options,
                                                       const MoeShape& shape);
 
-/// "prefetch+overlap" into options. Errors: kInvalidArgument.
+/// "prefetch+overlap", or "lag:400+ring:8" for how the kernel is cut up, into options. Errors:
+/// kInvalidArgument.
 Result<moe_sm90::FusedOptions> ReadCudaAblation(const std::string& text);
 
 }  // namespace sluice
