@@ -25,6 +25,8 @@ void AddGenerateFlags(CLI::App& parser, GenerateFlags& flags) {
   parser.add_option("--seed", o.seed, "The same seed gives the same answer")
       ->check(NotNegative)
       ->group(group);
+  parser.add_flag("--ignore-eos", o.ignore_eos, "Go on where the model would end its answer")
+      ->group(group);
   parser.add_option("--system", o.system, "A system message before the first question")
       ->group(group);
   parser.add_flag("--think", flags.think, "Ask the model's template for thinking")->group(group);

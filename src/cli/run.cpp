@@ -94,6 +94,7 @@ SamplingParams SamplingFrom(const RunOptions& options, const EngineInfo& info) {
   if (options.top_p) sampling.top_p = *options.top_p;
   if (options.top_k) sampling.top_k = *options.top_k;
   if (options.seed) sampling.seed = *options.seed;
+  sampling.ignore_eos = options.ignore_eos;
   return sampling;
 }
 

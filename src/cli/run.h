@@ -19,6 +19,7 @@ struct RunOptions {
   std::optional<double> temperature, top_p;
   std::optional<int64_t> top_k, max_new_tokens;
   std::optional<uint64_t> seed;
+  bool ignore_eos = false;
 };
 
 /// Exit status: 0, or 2 for what the user can mend, 1 for the rest.
