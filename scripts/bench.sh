@@ -32,6 +32,7 @@ report() {
   run 60 "2 layers at Ling-2.6-flash widths, whole" \
     "$sluice" bench "${flash[@]}" --concurrency 1 --prompt-tokens 128 --decode-tokens 32 --runs 3
   run 30 "streams through the engine" build/release/bench/engine_streams models/sluice-tiny
+  run 60 "streams over HTTP" bench/http_streams.py "$sluice" models/sluice-tiny
   run 60 "single products" "$sluice" bench linear --shapes 4096x4096 --tokens 1,16,512 \
     --format bf16,fp8,int8,int4 --seconds-max 3
   run 120 "mixture-of-experts layers" "$sluice" bench moe --geometry Ling-mini-2.0 \

@@ -106,7 +106,7 @@ void EngineCore::RunSteps() {
     const double now = MonotonicSeconds();
     engine_->ExpireWaiting(now, events_);
     step_began_.store(now, std::memory_order_relaxed);
-    const bool stepped = engine_->Step(events_);
+    const bool stepped = engine_->Step(events_, &has_orders_);
     step_began_.store(0, std::memory_order_relaxed);
     Deliver();
     if (stepped) continue;

@@ -13,6 +13,12 @@ namespace sluice {
 /// Rows that one lane takes alone: beyond them an operation is long enough to be shared.
 inline constexpr int64_t kLaneRowsMax = 64;
 
+/// Decode steps that a lane takes before it waits for the others, a few milliseconds in models that
+/// small. Their tokens come out together.
+inline constexpr int64_t kLaneSteps = 16;
+/// The same while another lane is behind.
+inline constexpr int64_t kLaneStepsMax = 2 * kLaneSteps;
+
 /// A model this small stays in every core's caches, so lanes that each read all of it cost nothing,
 /// while sharing an operation of a few microseconds costs as much as the operation.
 bool LanesMayShareSequences(const Model& model, int lanes);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "base/check.h"
 #include "base/units.h"
@@ -46,11 +45,13 @@ const StepPlan& Scheduler::Plan() {
   plan_.items.clear();
   plan_.too_large.clear();
   plan_.decode_tokens = plan_.prefill_tokens = plan_.prefill_requests = plan_.retracted = 0;
+  plan_.steps = 1;
   ++steps_;
   RetractForTests();
   MakeRoomForDecode();
   PlanDecode();   // running requests keep their pace...
   PlanPrefill();  // ...and prompts have a budget of their own
+  PlanRun();
   CheckLedger();
   CHECK(!plan_.items.empty() || !plan_.too_large.empty() || (running_.empty() && waiting_.empty()));
   return plan_;
@@ -116,8 +117,8 @@ int64_t Scheduler::PagesLackingForAll(int64_t more_tokens) const {
   return pages;
 }
 
-void Scheduler::GrowPages(Request& request) {
-  for (int64_t lacking = PagesLacking(request, request.token_count()); lacking > 0; --lacking) {
+void Scheduler::GrowPages(Request& request, int64_t tokens) {
+  for (int64_t lacking = PagesLacking(request, tokens); lacking > 0; --lacking) {
     const int32_t page = kv_.Allocate();
     CHECK_GE(page, 0);
     request.pages.push_back(page);
@@ -167,7 +168,7 @@ void Scheduler::RetractForTests() {
 
 void Scheduler::MakeRoomForDecode() {
   if (PagesLackingForAll(0) <= kv_.free_count()) {
-    for (const auto& r : running_) GrowPages(*r);
+    for (const auto& r : running_) GrowPages(*r, r->token_count());
     return;
   }
   while (running_.size() > 1) {
@@ -185,7 +186,7 @@ void Scheduler::MakeRoomForDecode() {
     plan_.too_large.push_back(running_.front().get());
     return;
   }
-  for (const auto& r : running_) GrowPages(*r);
+  for (const auto& r : running_) GrowPages(*r, r->token_count());
 }
 
 // --- the step ---
@@ -213,6 +214,26 @@ void Scheduler::PlanPrefill() {
     AddPrefill(*r, tokens);
   }
   Admit();
+}
+
+// Several steps at once where nothing but decoding is to be done. Nobody who waits could start
+// earlier than the first end that is known.
+void Scheduler::PlanRun() {
+  if (limits_.run_steps <= 1 || limits_.retract_interval > 0) return;
+  if (plan_.items.empty() || plan_.prefill_tokens > 0 || !plan_.too_large.empty()) return;
+  const auto left = [](const auto& r) { return r->new_tokens_max() - r->generated(); };
+  int64_t longest = left(running_.front()), shortest = longest;
+  for (const auto& r : running_) {
+    longest = std::max(longest, left(r));
+    shortest = std::min(shortest, left(r));
+  }
+  const int64_t steps = std::min(limits_.run_steps, waiting_.empty() ? longest : shortest);
+  int64_t lacking = 0;
+  for (const auto& r : running_)
+    lacking += PagesLacking(*r, r->token_count() + std::min(steps, left(r)) - 1);
+  if (steps <= 1 || lacking > kv_.free_count()) return;
+  for (const auto& r : running_) GrowPages(*r, r->token_count() + std::min(steps, left(r)) - 1);
+  plan_.steps = steps;
 }
 
 // What the step's budget leaves for this request; 0: it waits. A cut at a multiple of the page
@@ -250,7 +271,7 @@ void Scheduler::Admit() {
     waiting_.pop_front();
     head.slot = recurrent_.Allocate();
     head.generated_at_admission = head.generated();
-    GrowPages(head);
+    GrowPages(head, head.token_count());
     AddPrefill(head, tokens);
   }
 }

@@ -17,6 +17,7 @@ struct SchedulerLimits {
   int64_t chunk_tokens = 4096;     // prompt tokens a step; <= 0: a prompt is never cut
   int64_t prefill_tokens = 16384;  // prompt tokens a step; one uncut prompt may exceed it
   int64_t retract_interval = 0;    // > 0: retract one request every so many steps (tests)
+  int64_t run_steps = 1;           // decode steps planned at once, at most
 
   /// Rows of the largest step, for prompts of at most `context` tokens.
   int64_t StepRows(int64_t context) const;
@@ -32,6 +33,7 @@ struct StepItem {
 struct StepPlan {
   std::vector<StepItem> items;      // decoding requests first, then prompts
   std::vector<Request*> too_large;  // abort these: alone, they need more pages than exist
+  int64_t steps = 1;                // how often decode items may run, a token each; > 1: no prompts
   int64_t decode_tokens = 0;
   int64_t prefill_tokens = 0;
   int64_t prefill_requests = 0;
@@ -52,7 +54,8 @@ class Scheduler {
 
   /// The next step, valid until the next call. Never empty while there are requests:
   /// items or too_large has an entry. The caller runs the items, advances `computed`, appends new
-  /// tokens, and removes what is finished or too large.
+  /// tokens, and removes what is finished or too large. There are pages for all of `steps`; the
+  /// caller may run fewer.
   const StepPlan& Plan();
 
   /// Frees what the request owns and hands it over; `clear` zeroes the memory first.
@@ -85,10 +88,11 @@ class Scheduler {
   Request* Victim(bool only_advanced) const;
   void Retract(Request* victim);
   void Release(Request& request, bool clear);
-  void GrowPages(Request& request);
+  void GrowPages(Request& request, int64_t tokens);
 
   void PlanDecode();
   void PlanPrefill();
+  void PlanRun();
   void Admit();
   bool FitsWithFutures(const Request& candidate) const;
   int64_t FutureTokens(const Request& request) const;

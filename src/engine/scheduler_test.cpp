@@ -82,6 +82,47 @@ TEST_F(SchedulerTest, MixesDecodeAndPromptsInOneStep) {
   EXPECT_THAT(Step(), ElementsAre(Pair(1, 1), Pair(2, 1), Pair(3, 1)));
 }
 
+TEST_F(SchedulerTest, PlansSeveralDecodeStepsAtOnceWithPagesForAll) {
+  Make({.running_requests = 2, .run_steps = 8}, 5, 2);
+  Add(60, 20);
+  Add(10, 5);
+  EXPECT_EQ(scheduler_->Plan().steps, 1);  // prompts
+  Step();                                  // plans them again
+  EXPECT_EQ(scheduler_->Plan().steps, 8);
+  EXPECT_EQ(scheduler_->pages_used(), 2 + 1);  // 61 + 7 tokens, 11 + 7
+  Add(5, 3);  // may start when the second has ended, 4 tokens from here
+  EXPECT_EQ(scheduler_->Plan().steps, 4);
+  for (int i = 0; i < 4; ++i) Step();
+  EXPECT_THAT(ended_, ElementsAre(2));
+  EXPECT_EQ(scheduler_->Plan().prefill_requests, 1);
+  EXPECT_EQ(scheduler_->Plan().steps, 1);
+  RunToTheEnd(50);
+}
+
+TEST_F(SchedulerTest, PlansNoMoreStepsThanAnyoneHasTokensLeftOrPagesAllow) {
+  Make({.running_requests = 2, .run_steps = 8}, 2, 2);
+  Add(30, 4);
+  Add(60, 4);
+  Step();
+  EXPECT_EQ(scheduler_->Plan().steps, 3);
+  Step();
+  EXPECT_EQ(scheduler_->Plan().steps, 2);
+  RunToTheEnd(10);
+  Make({.running_requests = 2, .run_steps = 8}, 1, 2);
+  Add(60, 30);
+  Step();
+  EXPECT_EQ(scheduler_->Plan().steps, 1);  // 61 tokens and 7 more need a second page
+}
+
+TEST_F(SchedulerTest, StepsBeyondARequestsEndNeedNoPages) {
+  Make({.running_requests = 2, .run_steps = 8}, 2, 2);
+  Add(20, 30);
+  Add(60, 4);
+  Step();
+  EXPECT_EQ(scheduler_->Plan().steps, 8);
+  EXPECT_EQ(scheduler_->pages_used(), 2);
+}
+
 TEST_F(SchedulerTest, CutsAPromptAtPagesAndContinuesItFirst) {
   Make({.running_requests = 4, .chunk_tokens = 256}, 100, 4);
   Add(100, 5);

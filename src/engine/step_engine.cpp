@@ -16,38 +16,9 @@ bool HasPenalties(const SamplingParams& p) {
   return p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
 }
 
-CoreEvent EventFor(const Request& request) {
-  CoreEvent event;
-  event.owner = request.in.owner;
-  event.admitted_seconds = request.admitted_seconds;
-  return event;
-}
-
-/// With the first event of a request whose prompt is through.
-CoreEvent EventWithPrompt(Request& request) {
-  CoreEvent event = EventFor(request);
-  event.prompt_logprobs = std::exchange(request.prompt_logprobs, {});
-  return event;
-}
-
-CoreFinish Abort(Status why) { return {.type = CoreFinish::Type::kAbort, .error = std::move(why)}; }
-
-Status FaultStatus(const OutputRow& row) {
-  const Request& r = *row.request;
-  const int64_t position = row.prompt_position >= 0 ? row.prompt_position : r.token_count();
-  if (row.fault == RowFault::kNothingLeft)
-    return Error(Code::kInvalidArgument,
-                 "no token is left to choose from at position {}: min_new_tokens masks every id",
-                 position);
-  return Error(Code::kNumericFault,
-               "numeric_fault: the logit of id {} for position {} is not finite", row.fault_id,
-               position);
-}
-
-const OutputRow* FindFault(StepBatch& batch, size_t item_idx) {
-  for (int64_t i = batch.output_begin(item_idx); i < batch.output_begin(item_idx + 1); ++i)
-    if (batch.outputs()[i].fault != RowFault::kNone) return &batch.outputs()[i];
-  return nullptr;
+SchedulerLimits LimitsFor(const Model& model, SchedulerLimits limits, const Team& team) {
+  if (LanesMayShareSequences(model, team.lanes())) limits.run_steps = kLaneStepsMax;
+  return limits;
 }
 
 }  // namespace
@@ -78,7 +49,7 @@ StepEngine::StepEngine(const Model& model, const StepEngineOptions& options, Tea
       machine_(machine),
       kv_(std::move(kv)),
       recurrent_(std::move(recurrent)),
-      scheduler_(options.limits, kv_, recurrent_),
+      scheduler_(LimitsFor(model, options.limits, team), kv_, recurrent_),
       report_(options.decode_log_interval) {}
 
 Status StepEngine::MakeWorkers() {
@@ -111,7 +82,7 @@ void StepEngine::Add(CoreRequest request) {
 bool StepEngine::Cancel(uint64_t key, const Status& why, std::vector<CoreEvent>& events) {
   Request* request = scheduler_.Find(key);
   if (request == nullptr) return false;
-  End(request, EventFor(*request), Abort(why), events);
+  Abort(request, why, events);
   return true;
 }
 
@@ -131,23 +102,23 @@ void StepEngine::AbortAll(const Status& why, std::vector<CoreEvent>& events) {
   while (Request* request = scheduler_.Any()) Cancel(request->in.key, why, events);
 }
 
-bool StepEngine::Step(std::vector<CoreEvent>& events) {
+bool StepEngine::Step(std::vector<CoreEvent>& events, const std::atomic<bool>* interrupt) {
   if (scheduler_.Any() == nullptr) return false;
   const trace::Span span("step");
   const StepPlan& plan = scheduler_.Plan();
   const double now = MonotonicSeconds();
   report_.Began(plan, scheduler_, kv_.page_count(), now);
   AbortTooLarge(plan, events);
-  int64_t generated = 0;
+  int64_t steps = 1, generated = 0;
   if (!plan.items.empty()) {
     NoteAdmissions(plan, now);
-    RunModel(plan.items);
-    if (shares_.empty()) generated = Settle(plan.items, workers_[0].batch(), events);
+    steps = RunModel(plan, interrupt);
+    if (shares_.empty()) generated = Book(workers_[0].outcomes(), events);
     for (size_t i = 0; i < shares_.size(); ++i)
-      generated += Settle(shares_[i], workers_[1 + i].batch(), events);
+      generated += Book(workers_[1 + i].outcomes(), events);
   }
   scheduler_.CheckLedger();
-  report_.Ended(plan, scheduler_, kv_.page_count(), recurrent_.slot_count(), generated,
+  report_.Ended(plan, scheduler_, kv_.page_count(), recurrent_.slot_count(), steps, generated,
                 MonotonicSeconds());
   return true;
 }
@@ -158,7 +129,7 @@ void StepEngine::AbortTooLarge(const StepPlan& plan, std::vector<CoreEvent>& eve
                        "Out of memory in DP rank 0: the request has {} tokens, the KV cache holds "
                        "{}, and no other request is left to retract",
                        request->token_count(), kv_.page_count() * kPageTokens);
-    End(request, EventFor(*request), Abort(std::move(why)), events);
+    Abort(request, std::move(why), events);
   }
 }
 
@@ -180,84 +151,60 @@ void StepEngine::NoteAdmissions(const StepPlan& plan, double now) {
 
 // --- the model ---
 
-void StepEngine::RunModel(std::span<const StepItem> items) {
+int64_t StepEngine::RunModel(const StepPlan& plan, const std::atomic<bool>* interrupt) {
   shares_.clear();
-  if (workers_.size() > 1) ShareSequences(items, team_.lanes(), &shares_);
-  if (!shares_.empty()) return RunShares();
-  workers_[0].Prepare(items);
-  workers_[0].Compute({&kv_, &recurrent_});
+  if (workers_.size() > 1) ShareSequences(plan.items, team_.lanes(), &shares_);
+  if (!shares_.empty()) return RunShares(plan.steps, interrupt);
+  LaneRun once(1, 1, 1, nullptr);
+  workers_[0].Run(plan.items, once, {&kv_, &recurrent_});
+  return 1;
 }
 
-void StepEngine::RunShares() {
-  for (size_t i = 0; i < shares_.size(); ++i) workers_[1 + i].Prepare(shares_[i]);
+int64_t StepEngine::RunShares(int64_t steps, const std::atomic<bool>* interrupt) {
+  LaneRun run(static_cast<int>(shares_.size()), std::min(steps, kLaneSteps), steps, interrupt);
   std::vector<std::exception_ptr> thrown(shares_.size());
   team_.Run([&](int lane) {
     const auto i = static_cast<size_t>(lane);
     if (i >= shares_.size()) return;
     const trace::Part part(team_.lanes());
     try {
-      workers_[1 + i].Compute({&kv_, &recurrent_});
+      workers_[1 + i].Run(shares_[i], run, {&kv_, &recurrent_});
     } catch (...) {  // a lane's thread has no one else to tell
       thrown[i] = std::current_exception();
     }
   });
   for (const std::exception_ptr& exception : thrown)
     if (exception) std::rethrow_exception(exception);
+  int64_t most = 0;
+  for (size_t i = 0; i < shares_.size(); ++i) most = std::max(most, workers_[1 + i].steps_run());
+  return most;
 }
 
 // --- the books ---
 
-int64_t StepEngine::Settle(std::span<const StepItem> items, StepBatch& batch,
-                           std::vector<CoreEvent>& events) {
+int64_t StepEngine::Book(std::span<StepOutcome> outcomes, std::vector<CoreEvent>& events) {
   int64_t generated = 0;
-  for (size_t i = 0; i < items.size(); ++i) {
-    const StepItem& item = items[i];
-    Request& r = *item.request;
-    r.computed += item.token_count;
-    if (const OutputRow* fault = FindFault(batch, i)) {
-      Status why = FaultStatus(*fault);
-      log::Error("request {}: {}", r.in.key, why.message());
-      if (fault->fault != RowFault::kNothingLeft) report_.NoteFault(MonotonicSeconds());
-      End(&r, EventFor(r), Abort(std::move(why)), events, true);
-      continue;
-    }
-    const int64_t output_end = batch.output_begin(i + 1);
-    const bool samples = item.is_last && r.new_tokens_max() > 0;
-    r.prompt_scored += output_end - batch.output_begin(i) - (samples ? 1 : 0);
-    if (samples) {
-      ++generated;
-      Accept(batch.outputs()[output_end - 1], events);
-    } else if (item.is_last) {
-      End(&r, EventWithPrompt(r), {.type = CoreFinish::Type::kLength}, events);
-    }
+  for (StepOutcome& outcome : outcomes) {
+    generated += outcome.event.token >= 0;
+    if (outcome.not_finite) report_.NoteFault(MonotonicSeconds());
+    if (outcome.event.finish)
+      End(outcome.request, std::move(outcome.event), events, outcome.not_finite);
+    else
+      events.push_back(std::move(outcome.event));
   }
   return generated;
 }
 
-// The order of the checks is SGLang's: the length comes first, so an EOS that is the last token
-// allowed ends with `length`.
-void StepEngine::Accept(OutputRow& output, std::vector<CoreEvent>& events) {
-  Request& r = *output.request;
-  CoreEvent event = r.generated() == 0 ? EventWithPrompt(r) : EventFor(r);
-  event.token = output.token;
-  if (r.in.logprobs.enabled) event.logprobs = std::move(output.report);
-  r.tokens.push_back(output.token);
-  if (r.history) r.history->AddGenerated(output.token);
-  if (r.generated() >= r.new_tokens_max()) {
-    End(&r, std::move(event), {.type = CoreFinish::Type::kLength}, events);
-  } else if (!r.in.sampling.ignore_eos && std::ranges::binary_search(r.in.stop_ids, output.token)) {
-    End(&r, std::move(event), {.type = CoreFinish::Type::kStop, .matched_token = output.token},
-        events);
-  } else {
-    events.push_back(std::move(event));
-  }
+void StepEngine::Abort(Request* request, Status why, std::vector<CoreEvent>& events) {
+  CoreEvent event = EventFor(*request);
+  event.finish = AbortFinish(std::move(why));
+  End(request, std::move(event), events);
 }
 
-void StepEngine::End(Request* request, CoreEvent event, CoreFinish finish,
-                     std::vector<CoreEvent>& events, bool clear) {
-  ++(finish.type == CoreFinish::Type::kAbort ? report_.counters.aborted
-                                             : report_.counters.finished);
-  event.finish = std::move(finish);
+void StepEngine::End(Request* request, CoreEvent event, std::vector<CoreEvent>& events,
+                     bool clear) {
+  ++(event.finish->type == CoreFinish::Type::kAbort ? report_.counters.aborted
+                                                    : report_.counters.finished);
   events.push_back(std::move(event));
   scheduler_.Remove(request, clear);
   report_.counters.running = scheduler_.running();

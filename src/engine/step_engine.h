@@ -1,7 +1,9 @@
 // One engine step after another: plan, run the model, choose tokens, keep the books. Has no thread
-// of its own and reads the clock for reports only, so a seed replays a run exactly.
+// of its own and reads the clock for reports only, so a seed replays a run exactly, but for how far
+// lanes run ahead of each other.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -49,8 +51,10 @@ class StepEngine {
   /// Ends requests that have waited for their admission for too long.
   void ExpireWaiting(double now, std::vector<CoreEvent>& events);
 
-  /// Runs one step and appends its events. False, without a step, if there are no requests.
-  bool Step(std::vector<CoreEvent>& events);
+  /// Runs one step and appends its events; where lanes go through the model by themselves, several
+  /// decode steps, ended early once `interrupt` is set. False, without a step, if there are no
+  /// requests.
+  bool Step(std::vector<CoreEvent>& events, const std::atomic<bool>* interrupt = nullptr);
 
   /// Ends every live request with `why`.
   void AbortAll(const Status& why, std::vector<CoreEvent>& events);
@@ -67,12 +71,12 @@ class StepEngine {
 
   void AbortTooLarge(const StepPlan& plan, std::vector<CoreEvent>& events);
   void NoteAdmissions(const StepPlan& plan, double now);
-  void RunModel(std::span<const StepItem> items);
-  void RunShares();
-  int64_t Settle(std::span<const StepItem> items, StepBatch& batch, std::vector<CoreEvent>& events);
-  void Accept(OutputRow& output, std::vector<CoreEvent>& events);
-  void End(Request* request, CoreEvent event, CoreFinish finish, std::vector<CoreEvent>& events,
-           bool clear = false);
+  // Both return the steps run.
+  int64_t RunModel(const StepPlan& plan, const std::atomic<bool>* interrupt);
+  int64_t RunShares(int64_t steps, const std::atomic<bool>* interrupt);
+  int64_t Book(std::span<StepOutcome> outcomes, std::vector<CoreEvent>& events);
+  void Abort(Request* request, Status why, std::vector<CoreEvent>& events);
+  void End(Request* request, CoreEvent event, std::vector<CoreEvent>& events, bool clear = false);
 
   const Model& model_;
   const StepEngineOptions options_;

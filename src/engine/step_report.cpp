@@ -27,8 +27,8 @@ void StepReport::Began(const StepPlan& plan, const Scheduler& scheduler, int64_t
 }
 
 void StepReport::Ended(const StepPlan& plan, const Scheduler& scheduler, int64_t kv_pages,
-                       int64_t state_slots, int64_t generated, double now) {
-  ++counters.steps;
+                       int64_t state_slots, int64_t steps, int64_t generated, double now) {
+  counters.steps += steps;
   counters.step_seconds += now - began_;
   counters.last_step_monotonic = now;
   counters.generated_tokens += generated;
@@ -39,7 +39,8 @@ void StepReport::Ended(const StepPlan& plan, const Scheduler& scheduler, int64_t
   counters.slots_used = scheduler.slots_used();
   interval_tokens_ += generated;
   const int64_t interval = decode_log_interval_ > 0 ? decode_log_interval_ : kThroughputInterval;
-  if (plan.decode_tokens == 0 || ++decode_steps_ % interval != 0) return;
+  if (plan.decode_tokens == 0 || (decode_steps_ += steps) < interval) return;
+  decode_steps_ = 0;
   const double seconds = now - interval_began_;
   counters.generation_tokens_per_second =
       seconds > 0 ? static_cast<double>(interval_tokens_) / seconds : 0;

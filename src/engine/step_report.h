@@ -31,9 +31,9 @@ class StepReport {
 
   /// Before the step runs.
   void Began(const StepPlan& plan, const Scheduler& scheduler, int64_t kv_pages, double now);
-  /// After it; `generated` tokens came out.
+  /// After it, or after the `steps` that were run of the plan; `generated` tokens came out.
   void Ended(const StepPlan& plan, const Scheduler& scheduler, int64_t kv_pages,
-             int64_t state_slots, int64_t generated, double now);
+             int64_t state_slots, int64_t steps, int64_t generated, double now);
 
   /// A request ended because its logits were not finite.
   void NoteFault(double now);
@@ -45,7 +45,7 @@ class StepReport {
   static constexpr int64_t kFaultsKept = 3;
   double faults_[kFaultsKept] = {};  // the latest ones' times, in a ring
   double began_ = 0;
-  int64_t decode_steps_ = 0;
+  int64_t decode_steps_ = 0;  // since the last line
   double interval_began_ = 0;
   int64_t interval_tokens_ = 0;
 };

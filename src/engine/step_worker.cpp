@@ -60,9 +60,25 @@ StepWorker::StepWorker(const Model& model, int64_t rows, Team& team, const Machi
       machine_(&machine),
       arena_(std::move(arena)) {}
 
-void StepWorker::Prepare(std::span<const StepItem> items) {
+void StepWorker::Run(std::span<const StepItem> items, LaneRun& run, const CachePools& pools) {
+  outcomes_.clear();
+  RunStep(items, pools);
+  for (steps_run_ = 1; run.GoesOn(steps_run_); ++steps_run_) {
+    going_on_.clear();
+    for (const StepOutcome& last : std::span(outcomes_).last(items.size()))
+      if (!last.event.finish) going_on_.push_back({last.request, 1, true});
+    if (going_on_.empty()) return run.RunsOut(steps_run_);
+    items = going_on_;
+    RunStep(items, pools);
+  }
+}
+
+void StepWorker::RunStep(std::span<const StepItem> items, const CachePools& pools) {
   batch_.Build(items);
-  sampling_rows_.reserve(std::min<size_t>(batch_.outputs().size(), logit_rows_));
+  Compute(pools);
+  for (size_t i = 0; i < items.size(); ++i)
+    if (std::optional<StepOutcome> outcome = SettleItem(items[i], i, batch_))
+      outcomes_.push_back(std::move(*outcome));
 }
 
 void StepWorker::Compute(const CachePools& pools) {

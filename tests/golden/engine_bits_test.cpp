@@ -191,13 +191,16 @@ TEST_P(EngineBits, AShortKvPoolRetractsAndChangesNothing) {
     request.sampling.max_new_tokens = 75;
     expected.push_back(RunTogether(*model_, {request}, {})[0]);
   }
-  int64_t retracted = 0;
-  const auto together =
-      RunTogether(*model_, requests, {.chunk = 128, .lanes = 2, .kv_pages = 12}, &retracted);
-  EXPECT_GT(retracted, 0);
-  for (int r = 0; r < kRequests; ++r) {
-    SCOPED_TRACE(testing::Message() << "request " << r);
-    ExpectSame(together[r], expected[r]);
+  for (const int lanes : {1, 2}) {
+    int64_t retracted = 0;
+    const auto together =
+        RunTogether(*model_, requests, {.chunk = 128, .lanes = lanes, .kv_pages = 12}, &retracted);
+    // Where two lanes run ahead of each other, requests may end in time for the others.
+    EXPECT_TRUE(retracted > 0 || lanes > 1);
+    for (int r = 0; r < kRequests; ++r) {
+      SCOPED_TRACE(testing::Message() << "request " << r << " lanes " << lanes);
+      ExpectSame(together[r], expected[r]);
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "engine/lane_shares.h"
 #include "engine/step_engine.h"
 #include "fake_model.h"
 
@@ -360,6 +361,46 @@ TEST(EngineSimulation, ACrowdGetsWhatEachGetsAlone) {
   EXPECT_GE(coverage.cancelled_running, 100);
   EXPECT_GE(coverage.out_of_memory, 10);
   EXPECT_GE(coverage.faults, 100);
+}
+
+// Lanes that hold all of a small model take many decode steps before they meet; whoever arrives or
+// leaves ends that.
+TEST(EngineSimulation, LanesTakeManyStepsUnlessInterrupted) {
+  const FakeModel model(kVocab);
+  Team team(2);
+  StepEngineOptions options;
+  options.context_length = kContext;
+  options.limits.running_requests = options.state_slots = 4;
+  options.kv_pages = 60;
+  const auto engine = *StepEngine::Create(model, options, team, ThisMachine());
+  Outcome outcomes[4];
+  for (uint64_t i = 0; i < 4; ++i) {
+    CoreRequest r;
+    r.key = i + 1;
+    r.prompt.assign(10 + i, 3);
+    r.sampling.max_new_tokens = 200;
+    r.sampling.ignore_eos = true;
+    r.owner = &outcomes[i];
+    engine->Add(std::move(r));
+  }
+  std::vector<CoreEvent> events;
+  const auto step = [&](const std::atomic<bool>* interrupt) {
+    EXPECT_TRUE(engine->Step(events, interrupt));
+    Record(events);
+  };
+  const std::atomic<bool> interrupted{true}, not_interrupted{false};
+  step(&interrupted);  // the prompts
+  step(&interrupted);
+  for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.tokens.size(), 2u);
+  EXPECT_EQ(engine->counters().steps, 2);
+  step(&not_interrupted);
+  int64_t longest = 0;
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_GE(outcome.tokens.size(), 2u + kLaneSteps);
+    EXPECT_LE(outcome.tokens.size(), 2u + kLaneStepsMax);
+    longest = std::max(longest, static_cast<int64_t>(outcome.tokens.size()));
+  }
+  EXPECT_EQ(engine->counters().steps, longest);
 }
 
 }  // namespace
