@@ -14,7 +14,9 @@ Without PyTorch, Triton or a GPU the script says so and ends with status 3.
 """
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 
@@ -232,6 +234,33 @@ def time_triton(triton_moe, layer, timer):
     return best
 
 
+def warm(args):
+    """Compiles every `of`-th kernel into Triton's cache, by running it on a small layer with the constants of the
+    timed ones."""
+    torch, triton_moe = import_torch(), import_triton()
+    runs = [(shape, format, tile) for shape in [(8, 1, 512, 256, 256), (128, 8, 512, 256, 0)]
+            for format in args.format.split(",") for tile in sorted({t for some in triton_moe.tiles(format == "fp8")
+                                                                     for t in some})]
+    for shape, format, tile in runs[args.part::args.of]:
+        layer = Layer(torch, shape, 4 if tile[0] == 16 else 300, format, "cuda")
+        try:
+            triton_moe.TritonMoe(layer.x, layer.ids, layer.weights, layer.gate_up, layer.down, layer.gate_up_scales,
+                                 layer.down_scales, tile).run()
+        except Exception as error:  # time_triton meets it again
+            note(f"  tile {tile}, {format}: {type(error).__name__}")
+    torch.cuda.synchronize()
+
+
+def warm_all(args):
+    """All of warm, side by side: compiling one after another would take minutes of the GPU's time."""
+    begin, count = time.monotonic(), max(1, min(8, (os.cpu_count() or 1) // 2))
+    workers = [subprocess.Popen([sys.executable, __file__, "warm", "--format", args.format, "--part", str(i), "--of",
+                                 str(count)], stdout=subprocess.DEVNULL) for i in range(count)]
+    for worker in workers:
+        worker.wait()
+    note(f"compiled by {count} processes in {time.monotonic() - begin:.0f} s")
+
+
 def measure(args):
     torch = import_torch()
     if not torch.cuda.is_available():
@@ -239,7 +268,10 @@ def measure(args):
     triton_moe = import_triton()
     note(f"{torch.cuda.get_device_name(0)}, PyTorch {torch.__version__}, "
          f"Triton {triton_moe.triton.__version__ if triton_moe else 'none'}")
-    timer, end = Timer(torch, args.runs), time.monotonic() + args.seconds
+    end = time.monotonic() + args.seconds
+    if triton_moe:
+        warm_all(args)
+    timer = Timer(torch, args.runs)
     for geometry, share, tokens in CASES:
         for format in args.format.split(","):
             if time.monotonic() > end:
@@ -356,10 +388,13 @@ def join(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run in [("time", measure), ("check", check)]:
+    for name, run in [("time", measure), ("check", check), ("warm", warm)]:
         command = commands.add_parser(name)
         command.add_argument("--format", default="fp8,bf16")
         command.set_defaults(run=run)
+        if name == "warm":
+            command.add_argument("--part", type=int, default=0)
+            command.add_argument("--of", type=int, default=1)
         if name == "time":
             command.add_argument("--runs", type=int, default=21)
             command.add_argument("--seconds", type=float, default=240, help="begin no figure after so many")

@@ -165,15 +165,18 @@ def add_experts_kernel(rows, out, width, TOP_K: tl.constexpr, WIDTH: tl.constexp
     tl.store(out + token * width + c, sums.to(out.dtype.element_ty), mask=c < width)
 
 
-def candidates(pairs, experts, fp8):
-    """Tiles worth trying for so many rows an expert: (BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, warps, stages)."""
+def tiles(fp8):
+    """(BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, warps, stages) for few, some and many rows an expert."""
     k = 128 if fp8 else 64
-    a_expert = pairs / experts
-    if a_expert <= 24:
-        return [(16, 64, 2 * k, 1, 4, 4), (16, 128, 128, 1, 4, 4), (16, 128, 2 * k, 1, 8, 3)]
-    if a_expert <= 96:
-        return [(16, 128, 128, 1, 4, 4), (32, 128, 128, 1, 4, 3), (64, 128, 128, 1, 4, 3), (64, 128, k, 8, 4, 4)]
-    return [(64, 256, k, 16, 4, 3), (128, 128, k, 16, 4, 4), (128, 256, k, 16, 8, 3), (128, 256, k, 64, 8, 4)]
+    return ([(16, 64, 2 * k, 1, 4, 4), (16, 128, 128, 1, 4, 4), (16, 128, 2 * k, 1, 8, 3)],
+            [(16, 128, 128, 1, 4, 4), (32, 128, 128, 1, 4, 3), (64, 128, 128, 1, 4, 3), (64, 128, k, 8, 4, 4)],
+            [(64, 256, k, 16, 4, 3), (128, 128, k, 16, 4, 4), (128, 256, k, 16, 8, 3), (128, 256, k, 64, 8, 4)])
+
+
+def candidates(pairs, experts, fp8):
+    """Tiles worth trying for so many rows an expert."""
+    few, some, many = tiles(fp8)
+    return few if pairs <= 24 * experts else some if pairs <= 96 * experts else many
 
 
 class TritonMoe:
