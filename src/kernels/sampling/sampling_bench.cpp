@@ -24,7 +24,7 @@ void Run(benchmark::State& state, const SamplingParams& params, int top) {
   row.params = &params;
   row.logprobs = top > 0 ? &logprobs : nullptr;
   row.report = &report;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     ++row.position;
     SampleRows({&row, 1}, kVocab, exec);
     benchmark::DoNotOptimize(row.token);

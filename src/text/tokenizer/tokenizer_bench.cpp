@@ -78,6 +78,7 @@ std::vector<std::pair<std::string, std::string>> LearnMerges(size_t count) {
         pairs[{words[rank][i], words[rank][i + 1]}] += 1.0 / static_cast<double>(rank + 1);
     if (pairs.empty()) break;
     std::vector<std::pair<double, std::pair<std::string, std::string>>> best;
+    best.reserve(pairs.size());
     for (const auto& [pair, weight] : pairs) best.emplace_back(-weight, pair);
     std::sort(best.begin(), best.end());
     best.resize(std::min(best.size(), std::max<size_t>(20, merges.size() / 4)));
@@ -103,14 +104,14 @@ std::vector<std::pair<std::string, std::string>> LearnMerges(size_t count) {
 
 void BenchEncode(benchmark::State& state, const Tokenizer& tokenizer, const std::string& text) {
   size_t ids = 0;
-  for (auto _ : state) ids = tokenizer.Encode(text).size();
+  for ([[maybe_unused]] auto _ : state) ids = tokenizer.Encode(text).size();
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations() * text.size()));
   state.counters["bytes/id"] = static_cast<double>(text.size()) / static_cast<double>(ids);
 }
 
 void BenchStream(benchmark::State& state, const Tokenizer& tokenizer, const std::string& text) {
   const std::vector<int32_t> ids = tokenizer.Encode(text);
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     Detokenizer detokenizer(tokenizer, true);
     size_t bytes = 0;
     for (const int32_t id : ids) bytes += detokenizer.Push(id).size();
