@@ -300,9 +300,10 @@ Status ReadUnknownToken(const json::object& model, Tokenizer::Impl* impl) {
   bool all_bytes = true;
   for (int byte = 0; byte < 256; ++byte) {
     const TokenEntry* entry = impl->vocabulary.FindText(ByteToAlphabet(static_cast<uint8_t>(byte)));
-    impl->bpe.byte_ids[byte] = entry != nullptr && entry->in_model ? entry->id : -1;
-    all_bytes &= impl->bpe.byte_ids[byte] >= 0;
-    if (impl->bpe.byte_ids[byte] >= 0 && entry->special)
+    if (entry != nullptr && !entry->in_model) entry = nullptr;
+    impl->bpe.byte_ids[byte] = entry != nullptr ? entry->id : -1;
+    all_bytes &= entry != nullptr;
+    if (entry != nullptr && entry->special)
       return Error(Code::kUnsupported,
                    "the token {} of a single byte is marked special; supported: no",
                    Quoted(impl->vocabulary.TextOf(*entry)));
