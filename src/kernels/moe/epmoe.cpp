@@ -79,8 +79,9 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
       .rounding = args.rounding,
       .kernel = &kernel,
       .integers = SelectIntegerKernel(exec.machine, args.activations)};
+  const bool done = exec.team.lanes() == 1 && RunSmallExperts(groups);
   exec.team.Run([&](int lane) {
-    RunExpertGroups(groups, exec.team, lane);
+    if (!done) RunExpertGroups(groups, exec.team, lane);
     exec.team.Barrier();
     CombineShare(args, sorted, slots, groups.out, exec, lane);
   });

@@ -55,6 +55,10 @@ void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane);
 /// between them. The caller needs another one before it reads `out`.
 void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane);
 
+/// Both phases on the calling thread, with the same bits, if one lane has them to itself and
+/// experts and rows are few and small enough for small_experts.h. False: nothing is done.
+bool RunSmallExperts(const ExpertGroupsArgs& args);
+
 /// DenseFfn by one kernel; shapes are checked and there are rows.
 void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefetch, Exec& exec);
 

@@ -233,6 +233,28 @@ TEST(Moe, ARowsBitsDoNotDependOnOtherRowsOrLanes) {
   ExpectRowsBitsDependOnNothingElse(Case(4, wide, kInt4Zeros, kInt4));
 }
 
+// One lane takes such experts in another way (small_experts.h) than two.
+TEST(Moe, SmallExpertsHaveTheSameBitsOnOneLaneAsOnTwo) {
+  SplitMix64 random(29);
+  const auto up_to = [&](int64_t most) { return 1 + static_cast<int64_t>(random.Below(most)); };
+  for (const Place& place : PlacesHere()) {
+    if (place.backend != MoeBackend::kEpmoe) continue;
+    On one(place, 1), two(place, 2);
+    for (uint64_t seed = 0; seed < 24; ++seed) {
+      const int64_t experts = up_to(20);
+      const Shape shape{.tokens = up_to(20),
+                        .experts = experts,
+                        .hidden = 32 * up_to(6),
+                        .intermediate = up_to(70),
+                        .top_k = up_to(std::min<int64_t>(experts, 4)),
+                        .shared = seed % 3 ? up_to(70) : 0};
+      Case c(seed, shape);
+      if (seed % 4 == 0) c.activation = Activation::kGeluTanh;
+      EXPECT_EQ(c.Run(one), c.Run(two)) << place.name << " seed " << seed;
+    }
+  }
+}
+
 TEST(Moe, KeepsNotANumberInItsToken) {
   Case c(5, {12, 4, 48, 40, 2, 16}), dirty = c;
   dirty.x[7 * 48 + 3] = std::numeric_limits<float>::quiet_NaN();
