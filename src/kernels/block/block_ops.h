@@ -60,6 +60,19 @@ struct BlockDots {
   int64_t scale_row = 0;         // from a row's scales to the next one's; may be negative
 };
 
+/// C[i, j] = sum_d A[i, d] * B[j, d] of bfloat16s by vdpbf16ps: lane l of the vector sums the pairs
+/// of products d = 2 l and 2 l + 1, of every 32 d, and the lanes are added as in BlockDots.
+struct BlockNarrowDots {
+  int64_t rows, columns, depth;
+  const void* a;  // [rows, depth]
+  int64_t a_row;
+  const void* b;  // [columns, depth]
+  int64_t b_row;
+  float* c;
+  int64_t c_row;
+};
+void NarrowDotsAvx512Bf16(const BlockNarrowDots& dots);
+
 struct BlockOps {
   void (*product)(const BlockProduct&);
   /// The same sums, bit for bit, where B holds bfloat16s with two depths side by side:

@@ -178,6 +178,32 @@ TEST(BlockOps, ADotHasTheSameBitsWhereverItStands) {
         }
 }
 
+TEST(BlockOps, ANarrowDotHasTheSameBitsWhereverItStands) {
+  if (!ThisMachine().Has(kAvx512Bf16)) GTEST_SKIP() << "needs AVX-512 with BF16";
+  for (int64_t depth : {1, 7, 31, 32, 33, 96, 576})
+    for (auto [rows, columns] : {std::pair<int64_t, int64_t>{7, 11}, {4, 64}, {1, 39}, {2, 3}}) {
+      const auto a = Normals(rows * depth, 1, true), b = Normals(columns * depth, 2, true);
+      const auto narrow_a = Narrow(a), narrow_b = Narrow(b);
+      std::vector<float> c(rows * columns + 1, kNan);
+      NarrowDotsAvx512Bf16({rows, columns, depth, narrow_a.data(), depth, narrow_b.data(), depth,
+                            c.data(), columns});
+      EXPECT_TRUE(std::isnan(c.back())) << "writes beyond " << columns << " columns";
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j) {
+          double sum = 0, size = 0;
+          for (int64_t d = 0; d < depth; ++d) {
+            sum += double{a[i * depth + d]} * b[j * depth + d];
+            size += std::abs(double{a[i * depth + d]} * b[j * depth + d]);
+          }
+          ASSERT_NEAR(c[i * columns + j], sum, size * 1e-6);
+          float single = kNan;
+          NarrowDotsAvx512Bf16(
+              {1, 1, depth, &narrow_a[i * depth], depth, &narrow_b[j * depth], depth, &single, 1});
+          ASSERT_EQ(single, c[i * columns + j]) << "depth " << depth;
+        }
+    }
+}
+
 TEST(BlockOps, ScaledDotsAreTheDotsTimesTheScales) {
   for (const auto& [name, ops] : OpsThatRunHere())
     for (auto [rows, columns] : {std::pair<int64_t, int64_t>{7, 11}, {1, 39}, {4, 16}}) {

@@ -9,6 +9,12 @@ void MlaAmx(const MlaArgs& args, Exec& exec) {
   MlaOverPages(args, exec, kBlockOpsAvx512,
                args.bf16_inputs ? PanelProductAmx : PanelProductAvx512);
 }
+void MlaAvx512Bf16(const MlaArgs& args, Exec& exec) {
+  if (args.bf16_inputs && args.rounding == Rounding::kBf16)
+    MlaOverPages(args, exec, kBlockOpsAvx512, PanelProductAvx512Bf16, NarrowDotsAvx512Bf16);
+  else
+    MlaOverPages(args, exec, kBlockOpsAvx512, PanelProductAvx512);
+}
 void MlaAvx512(const MlaArgs& args, Exec& exec) {
   MlaOverPages(args, exec, kBlockOpsAvx512, PanelProductAvx512);
 }
@@ -19,11 +25,12 @@ void MlaAvx2(const MlaArgs& args, Exec& exec) {
 // clang-format off
 // Best first; the last row suits every machine.
 const Variant<MlaArgs> kMlaVariants[] = {
-    // name       needs               run
-    {"amx",       kAmxBf16 | kAvx512, MlaAmx},
-    {"avx512",    kAvx512,            MlaAvx512},
-    {"avx2",      kAvx2,              MlaAvx2},
-    {"reference", kAnything,          MlaReference},
+    // name         needs               run
+    {"amx",         kAmxBf16 | kAvx512, MlaAmx},
+    {"avx512_bf16", kDotProducts,       MlaAvx512Bf16},
+    {"avx512",      kAvx512,            MlaAvx512},
+    {"avx2",        kAvx2,              MlaAvx2},
+    {"reference",   kAnything,          MlaReference},
 };
 // clang-format on
 

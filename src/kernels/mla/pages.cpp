@@ -35,14 +35,18 @@ struct PageScratch {
     // Both: scores of query rows or heads against a page, and their factors.
     scores = Take(std::max(kQueryRows, kScoreHeads) * kKvPageTokens);
     factors = Take(std::max(kQueryRows, kScoreHeads));
-    // Absorbed form: what heads have summed; queries and outputs of one head of all rows.
+    // Absorbed form: what heads have summed; their queries as bfloat16s; queries and outputs of one
+    // head of all rows.
     gathered = Take(std::min(s.heads, kAbsorbedHeads) * s.latent);
+    narrow = reinterpret_cast<Bf16*>(
+        Take((std::min(s.heads, kAbsorbedHeads) * (s.latent + s.rope) + 1) / 2));
     queries = Take(std::min(rows, kAbsorbedRows) * s.nope);
     outputs = Take(std::min(rows, kAbsorbedRows) * s.value);
   }
   int64_t floats() const { return used_; }
 
   float *latents, *expanded, *keys, *top, *sum, *scores, *factors, *gathered, *queries, *outputs;
+  Bf16* narrow;
 
  private:
   float* Take(int64_t count) {
@@ -62,7 +66,8 @@ struct AbsorbedRow {
 
 class Step {
  public:
-  Step(const MlaArgs& args, Exec& exec, const BlockOps& ops, void (*panel)(const PanelProduct&))
+  Step(const MlaArgs& args, Exec& exec, const BlockOps& ops, void (*panel)(const PanelProduct&),
+       void (*narrow_dots)(const BlockNarrowDots&))
       : args_(args),
         shape_(args.shape),
         exec_(exec),
@@ -70,6 +75,7 @@ class Step {
         panel_(panel),
         round_(args.rounding == Rounding::kBf16),
         narrow_cache_(args.cache.dtype == DType::kBf16),
+        narrow_dots_(narrow_cache_ ? narrow_dots : nullptr),
         cached_width_(shape_.latent + shape_.rope),
         absorbed_width_(shape_.heads * cached_width_) {}
 
@@ -269,13 +275,18 @@ class Step {
     const AbsorbedRow& row = absorbed_rows_[i];
     float top[kAbsorbedHeads], sum[kAbsorbedHeads] = {};
     std::fill_n(top, heads, kNoScore);
+    if (narrow_dots_) ops_.narrow(Absorbed(i, head), heads * cached_width_, scratch.narrow);
     for (int64_t page = 0; page <= row.position / kKvPageTokens; ++page) {
       const std::byte* cached = Page(row.pages, page);
       const int64_t seen = std::min(kKvPageTokens, row.position + 1 - page * kKvPageTokens);
       for (int64_t h = 0; h < heads; h += kScoreHeads) {
         const int64_t group = std::min(kScoreHeads, heads - h);
-        ops_.dots({group, seen, cached_width_, Absorbed(i, head + h), cached_width_, cached,
-                   narrow_cache_, cached_width_, scratch.scores, kKvPageTokens});
+        if (narrow_dots_)
+          narrow_dots_({group, seen, cached_width_, scratch.narrow + h * cached_width_,
+                        cached_width_, cached, cached_width_, scratch.scores, kKvPageTokens});
+        else
+          ops_.dots({group, seen, cached_width_, Absorbed(i, head + h), cached_width_, cached,
+                     narrow_cache_, cached_width_, scratch.scores, kKvPageTokens});
         for (int64_t g = 0; g < group; ++g)
           scratch.factors[g] = ops_.softmax_page(scratch.scores + g * kKvPageTokens, seen,
                                                  args_.scale, 0, top + h + g, sum + h + g);
@@ -304,8 +315,9 @@ class Step {
   const BlockOps& ops_;
   void (*const panel_)(const PanelProduct&);
   const bool round_, narrow_cache_;
-  const int64_t cached_width_;    // values a cached token: latent + rope
-  const int64_t absorbed_width_;  // of all heads of a row
+  void (*const narrow_dots_)(const BlockNarrowDots&);  // or none
+  const int64_t cached_width_;                         // values a cached token: latent + rope
+  const int64_t absorbed_width_;                       // of all heads of a row
   int64_t lane_floats_ = 0;
   float* lanes_ = nullptr;
   AbsorbedRow* absorbed_rows_ = nullptr;
@@ -315,8 +327,8 @@ class Step {
 }  // namespace
 
 void MlaOverPages(const MlaArgs& args, Exec& exec, const BlockOps& ops,
-                  void (*panel)(const PanelProduct&)) {
-  Step(args, exec, ops, panel).Run();
+                  void (*panel)(const PanelProduct&), void (*narrow_dots)(const BlockNarrowDots&)) {
+  Step(args, exec, ops, panel, narrow_dots).Run();
 }
 
 uint64_t MlaScratchBytes(const MlaShape& shape, int64_t rows, int lanes) {
