@@ -165,5 +165,85 @@ TEST(RmsNorm, ARowDoesNotDependOnItsNeighboursOrOnTheTeam) {
   EXPECT_EQ(whole, single);
 }
 
+// Short rows are normed four at a time.
+TEST(Norms, ARowHasTheSameBitsAloneAsAmongOthers) {
+  TestExec serial;
+  for (const int64_t width : {1, 32, 33, 100, 1024, 1500})
+    for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone}) {
+      constexpr int64_t kRows = 7, kHeads = 5;
+      SplitMix64 random(width);
+      const auto x = RandomFloats(random, kRows * kHeads * width, 3);
+      const auto gate = RandomFloats(random, kRows * kHeads * width);
+      const auto weight = RandomFloats(random, kHeads * width);
+      std::vector<float> heads(x.size()), head(width);
+      for (const auto& variant : RmsNormVariants()) {
+        variant.run({{x.data(), {kRows, kHeads, width}},
+                     weight.data(),
+                     1e-6f,
+                     rounding,
+                     {heads.data(), {kRows, kHeads, width}}},
+                    serial.exec);
+        for (int64_t n = 0; n < kRows * kHeads; ++n) {
+          variant.run({{x.data() + n * width, {1, 1, width}},
+                       weight.data(),
+                       1e-6f,
+                       rounding,
+                       {head.data(), {1, 1, width}}},
+                      serial.exec);
+          EXPECT_TRUE(std::equal(head.begin(), head.end(), heads.begin() + n * width))
+              << variant.name << " head " << n << " of " << width;
+        }
+      }
+      for (const auto& variant : AddRmsNormVariants()) {
+        const int64_t wide = kHeads * width;
+        auto residual = x, row_residual = x;
+        std::vector<float> rows(x.size()), row(wide);
+        variant.run({{residual.data(), {kRows, wide}},
+                     {gate.data(), {kRows, wide}},
+                     weight.data(),
+                     1e-6f,
+                     rounding,
+                     {rows.data(), {kRows, wide}}},
+                    serial.exec);
+        for (int64_t n = 0; n < kRows; ++n) {
+          variant.run({{row_residual.data() + n * wide, {1, wide}},
+                       {gate.data() + n * wide, {1, wide}},
+                       weight.data(),
+                       1e-6f,
+                       rounding,
+                       {row.data(), {1, wide}}},
+                      serial.exec);
+          EXPECT_TRUE(std::equal(row.begin(), row.end(), rows.begin() + n * wide))
+              << variant.name << " row " << n << " of " << wide;
+        }
+        EXPECT_EQ(residual, row_residual);
+      }
+      for (const auto& variant : GatedGroupNormVariants()) {
+        const int64_t wide = kHeads * width;
+        std::vector<float> groups(x.size()), group(width);
+        variant.run({{x.data(), {kRows, wide}},
+                     {gate.data(), {kRows, wide}},
+                     weight.data(),
+                     kHeads,
+                     1e-6f,
+                     rounding,
+                     {groups.data(), {kRows, wide}}},
+                    serial.exec);
+        for (int64_t n = 0; n < kRows * kHeads; ++n) {
+          variant.run({{x.data() + n * width, {1, width}},
+                       {gate.data() + n * width, {1, width}},
+                       weight.data() + n % kHeads * width,
+                       1,
+                       1e-6f,
+                       rounding,
+                       {group.data(), {1, width}}},
+                      serial.exec);
+          EXPECT_TRUE(std::equal(group.begin(), group.end(), groups.begin() + n * width))
+              << variant.name << " group " << n << " of " << width;
+        }
+      }
+    }
+}
+
 }  // namespace
 }  // namespace sluice
