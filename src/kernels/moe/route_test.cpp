@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "kernels/moe/route_variants.h"
@@ -124,6 +125,47 @@ TEST(Route, TiedGroupsGoToTheLowerIndex) {
   r.args.topk_group = 2;
   r.Run(3);
   EXPECT_EQ(r.ids, (std::vector<int32_t>{4, 1, 0}));
+}
+
+// As the contract says it, by sorting; with many ties, and on both sides of the number up to which
+// experts are ranked by comparing all of them.
+TEST(Route, ChoosesWhatASortWouldChoose) {
+  SplitMix64 random(31);
+  for (int round = 0; round < 300; ++round) {
+    const auto below = [&](int64_t n) { return static_cast<int64_t>(random.Below(n)); };
+    const int64_t groups = round % 3 == 0 ? 1 : 1 + below(40),
+                  size = 1 + below(groups < 9 ? 12 : 3);
+    const int64_t experts = groups * size, kept = 1 + below(groups);
+    ByHand r{.logits = std::vector<float>(experts),
+             .bias = std::vector<float>(experts),
+             .args = {},
+             .ids = {},
+             .weights = {}};
+    for (float& bias : r.bias) bias = static_cast<float>(below(5)) / 4;  // p is 1/2 of all
+    r.args.n_group = static_cast<int>(groups);
+    r.args.topk_group = static_cast<int>(kept);
+    const auto better = [](const std::vector<float>& values) {
+      return [&values](int64_t a, int64_t b) {
+        return values[a] > values[b] || (values[a] == values[b] && a < b);
+      };
+    };
+    std::vector<float> scores;
+    std::vector<int64_t> order, chosen;
+    for (int64_t g = 0; g < groups; ++g) {
+      std::vector<float> part(r.bias.begin() + g * size, r.bias.begin() + (g + 1) * size);
+      std::sort(part.rbegin(), part.rend());
+      scores.push_back(0.5f + part[0] + (size > 1 ? 0.5f + part[1] : 0));
+      order.push_back(g);
+    }
+    std::sort(order.begin(), order.end(), better(scores));
+    for (int64_t g = 0; g < kept; ++g)
+      for (int64_t i = 0; i < size; ++i) chosen.push_back(order[g] * size + i);
+    std::sort(chosen.begin(), chosen.end(), better(r.bias));
+    chosen.resize(1 + below(static_cast<int64_t>(chosen.size())));
+    r.Run(static_cast<int64_t>(chosen.size()));
+    EXPECT_EQ(r.ids, std::vector<int32_t>(chosen.begin(), chosen.end()))
+        << "round " << round << ": " << groups << " groups of " << size << ", kept " << kept;
+  }
 }
 
 TEST(Route, ABiasChangesTheChoiceButNotTheWeights) {
