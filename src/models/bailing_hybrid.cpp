@@ -104,9 +104,12 @@ BailingHybrid::BailingHybrid(BailingHybridConfig config)
       config_(std::move(config)),
       layers_(static_cast<size_t>(config_.layers)) {
   const BailingHybridConfig& c = config_;
-  if (c.linear.rope)
-    linear_rope_ = MakeRopeFrequencies(c.linear_rotary_dim, c.rope_base, c.yarn_or_null());
-  full_rope_ = MakeRopeFrequencies(c.full.shape.rope, std::floor(c.rope_base), c.yarn_or_null());
+  const auto rope = [&](int64_t width, double base) {
+    return WithKeptRows(MakeRopeFrequencies(width, base, c.yarn_or_null()), c.max_position,
+                        c.rounding);
+  };
+  if (c.linear.rope) linear_rope_ = rope(c.linear_rotary_dim, c.rope_base);
+  full_rope_ = rope(c.full.shape.rope, std::floor(c.rope_base));
   uint64_t idle = 0;
   BeginPlaces();
   for (int64_t i = 0; i < c.layers; ++i) {

@@ -54,7 +54,9 @@ Result<BailingMoeV2Config> BailingMoeV2Config::Read(const JsonObject& json, Arit
 BailingMoeV2::BailingMoeV2(BailingMoeV2Config config)
     : Decoder(TokenEndsOf(config, kBailingEmbedding)),
       config_(std::move(config)),
-      rope_(MakeRopeFrequencies(config_.rotary_dim, config_.rope_base, config_.yarn_or_null())),
+      rope_(WithKeptRows(
+          MakeRopeFrequencies(config_.rotary_dim, config_.rope_base, config_.yarn_or_null()),
+          config_.max_position, config_.rounding)),
       layers_(static_cast<size_t>(config_.layers)) {
   const BailingMoeV2Config& c = config_;
   uint64_t idle = 0;

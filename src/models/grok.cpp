@@ -127,7 +127,9 @@ TokenEndsConfig Grok::EndsOf(const GrokConfig& c) {
 Grok::Grok(GrokConfig config)
     : Decoder(EndsOf(config)),
       config_(std::move(config)),
-      rope_(MakeRopeFrequencies(config_.rotary_width, config_.rope_base, config_.yarn_or_null())),
+      rope_(WithKeptRows(
+          MakeRopeFrequencies(config_.rotary_width, config_.rope_base, config_.yarn_or_null()),
+          config_.max_position, config_.rounding)),
       layers_(static_cast<size_t>(config_.layers)) {
   const GrokConfig& c = config_;
   BeginPlaces();

@@ -22,8 +22,9 @@ Result<Qwen3Config> Qwen3Config::Read(const JsonObject& json, Arithmetic arithme
 Qwen3::Qwen3(Qwen3Config config)
     : Decoder(TokenEndsOf(config)),
       config_(std::move(config)),
-      rope_(MakeRopeFrequencies(config_.attention.shape.head_dim, config_.rope_base,
-                                config_.yarn_or_null())),
+      rope_(WithKeptRows(MakeRopeFrequencies(config_.attention.shape.head_dim, config_.rope_base,
+                                             config_.yarn_or_null()),
+                         config_.max_position, config_.rounding)),
       layers_(static_cast<size_t>(config_.layers)) {
   const Qwen3Config& c = config_;
   BeginPlaces();

@@ -48,8 +48,9 @@ Result<Qwen3MoeConfig> Qwen3MoeConfig::Read(const JsonObject& json, Arithmetic a
 Qwen3Moe::Qwen3Moe(Qwen3MoeConfig config)
     : Decoder(TokenEndsOf(config)),
       config_(std::move(config)),
-      rope_(MakeRopeFrequencies(config_.attention.shape.head_dim, config_.rope_base,
-                                config_.yarn_or_null())),
+      rope_(WithKeptRows(MakeRopeFrequencies(config_.attention.shape.head_dim, config_.rope_base,
+                                             config_.yarn_or_null()),
+                         config_.max_position, config_.rounding)),
       layers_(static_cast<size_t>(config_.layers)) {
   const Qwen3MoeConfig& c = config_;
   uint64_t idle = 0;

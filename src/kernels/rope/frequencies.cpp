@@ -7,6 +7,37 @@
 
 namespace sluice {
 
+namespace {
+
+// One row of a table.
+void FillRow(const RopeFrequencies& frequencies, int64_t position, Rounding rounding, float* cos,
+             float* sin) {
+  const auto rounded = [&](double x) {
+    const float value = static_cast<float>(x) * frequencies.magnitude;
+    return rounding == Rounding::kBf16 ? RoundToBf16(value) : value;
+  };
+  for (const float inverse : frequencies.inverse) {
+    // The phase is an fp32 product (never bfloat16: long contexts would lose their position).
+    const float phase = static_cast<float>(position) * inverse;
+    *cos++ = rounded(std::cos(double{phase}));
+    *sin++ = rounded(std::sin(double{phase}));
+  }
+}
+
+}  // namespace
+
+RopeFrequencies WithKeptRows(RopeFrequencies frequencies, int64_t positions, Rounding rounding) {
+  constexpr int64_t kFloats = (1 << 20) / sizeof(float);
+  const int64_t width = frequencies.rotary_dim(), rows = std::min(positions, kFloats / width);
+  frequencies.kept_rounding = rounding;
+  frequencies.kept.resize(static_cast<size_t>(rows * width));
+  for (int64_t p = 0; p < rows; ++p) {
+    float* const row = frequencies.kept.data() + p * width;
+    FillRow(frequencies, p, rounding, row, row + width / 2);
+  }
+  return frequencies;
+}
+
 double YarnMscale(double factor, double m) {
   return factor <= 1 ? 1 : 0.1 * m * std::log(factor) + 1;
 }
@@ -45,22 +76,23 @@ void FillRopeTable(const RopeFrequencies& frequencies, std::span<const int32_t> 
                    Rounding rounding, RopeTable table, Exec& exec) {
   const auto half = static_cast<int64_t>(frequencies.inverse.size());
   CHECK(table.cos.dim(1) == half && table.sin.dim(1) == half);
-  const auto rounded = [&](double x) {
-    const float value = static_cast<float>(x) * frequencies.magnitude;
-    return rounding == Rounding::kBf16 ? RoundToBf16(value) : value;
-  };
+  if (half == 0) return;  // linear attention without rope
+  const auto kept = rounding == frequencies.kept_rounding
+                        ? static_cast<int64_t>(frequencies.kept.size()) / (2 * half)
+                        : 0;
   // A sine or cosine in double costs as much as some hundred elements of other work.
   exec.team.ParallelFor(static_cast<int64_t>(positions.size()), Team::GrainFor(256 * half),
                         [&](int64_t begin, int64_t end) {
-                          for (int64_t t = begin; t < end; ++t)
-                            for (int64_t i = 0; i < half; ++i) {
-                              // The phase is an fp32 product (never bfloat16: long contexts would
-                              // lose their position).
-                              const float phase =
-                                  static_cast<float>(positions[t]) * frequencies.inverse[i];
-                              table.cos(t, i) = rounded(std::cos(double{phase}));
-                              table.sin(t, i) = rounded(std::sin(double{phase}));
+                          for (int64_t t = begin; t < end; ++t) {
+                            if (positions[t] >= kept) {
+                              FillRow(frequencies, positions[t], rounding, table.cos.row(t),
+                                      table.sin.row(t));
+                              continue;
                             }
+                            const float* row = frequencies.kept.data() + positions[t] * 2 * half;
+                            std::copy_n(row, half, table.cos.row(t));
+                            std::copy_n(row + half, half, table.sin.row(t));
+                          }
                         });
 }
 

@@ -29,10 +29,17 @@ double YarnMscale(double factor, double m);
 struct RopeFrequencies {
   std::vector<float> inverse;  // [rotary_dim / 2]
   float magnitude = 1;
+  // Rows of a RopeTable of the first positions, of WithKeptRows: [positions][cos | sin].
+  std::vector<float> kept;
+  Rounding kept_rounding = Rounding::kNone;
   int64_t rotary_dim() const { return static_cast<int64_t>(inverse.size()) * 2; }
 };
 /// `rotary_dim` is even and positive, `base` > 1; `yarn` may be nullptr.
 RopeFrequencies MakeRopeFrequencies(int64_t rotary_dim, double base, const YarnParams* yarn);
+
+/// With the table's rows of the first `positions` positions, or of as many as 1 MiB holds, computed
+/// once for all steps: in a small model a row's sines and cosines take longer than all rotations.
+RopeFrequencies WithKeptRows(RopeFrequencies frequencies, int64_t positions, Rounding rounding);
 
 /// cos and sin of float32(position) * inverse (in fp32), times magnitude, rounded: one row a token.
 /// Computed once a step and shared by all layers.

@@ -80,5 +80,33 @@ TEST(FillRopeTable, KeepsFullPhasePrecisionAtLongPositions) {
   EXPECT_FLOAT_EQ(sin[32], static_cast<float>(std::sin(131071.0)));
 }
 
+TEST(FillRopeTable, HasNothingToDoForNoFrequencies) {
+  TestExec serial;
+  const std::vector<int32_t> positions = {0, 7};
+  const RopeTable table = MakeRopeTable({}, positions, Rounding::kNone, serial.exec);
+  EXPECT_EQ(table.cos.dim(1), 0);
+}
+
+TEST(FillRopeTable, KeptRowsHaveTheSameBits) {
+  TestExec serial;
+  const std::vector<int32_t> positions = {0, 1, 99, 100, 101, 5000, 1 << 17};
+  const auto rows = static_cast<int64_t>(positions.size());
+  for (const int64_t kept : {0, 1, 101, 1 << 20})
+    for (const Rounding rounding : {Rounding::kBf16, Rounding::kNone})
+      for (const Rounding kept_rounding : {Rounding::kBf16, Rounding::kNone}) {
+        const RopeFrequencies plain = MakeRopeFrequencies(64, 1e4, nullptr);
+        const RopeFrequencies frequencies = WithKeptRows(plain, kept, kept_rounding);
+        EXPECT_LE(frequencies.kept.size() * sizeof(float), 1u << 20);
+        std::vector<float> cos(rows * 32), sin(cos), expected_cos(cos), expected_sin(cos);
+        FillRopeTable(frequencies, positions, rounding,
+                      {{cos.data(), {rows, 32}}, {sin.data(), {rows, 32}}}, serial.exec);
+        FillRopeTable(plain, positions, rounding,
+                      {{expected_cos.data(), {rows, 32}}, {expected_sin.data(), {rows, 32}}},
+                      serial.exec);
+        EXPECT_EQ(cos, expected_cos);
+        EXPECT_EQ(sin, expected_sin);
+      }
+}
+
 }  // namespace
 }  // namespace sluice
