@@ -59,16 +59,41 @@ class Sum {
 }  // namespace
 
 int64_t FindNotFinite(const float* x, int64_t n) {
-  const __m256 zero = _mm256_setzero_ps();
-  __m256 wrong = zero;
+  const float* const at = std::find_if(x, x + n, [](float value) { return !std::isfinite(value); });
+  return at == x + n ? -1 : at - x;
+}
+
+bool MaxOfFinite(const float* x, int64_t n, float* out) {
+  constexpr int kChains = 4;  // that do not wait on each other
+  __m256 max[kChains], wrong[kChains];
+  for (int c = 0; c < kChains; ++c) {
+    max[c] = _mm256_set1_ps(kMinusInfinity);
+    wrong[c] = _mm256_setzero_ps();
+  }
+  const auto add = [&](int c, int64_t at) {
+    const __m256 value = _mm256_loadu_ps(x + at);
+    max[c] = _mm256_max_ps(max[c], value);
+    // NaN * 0 and infinity * 0 are NaN.
+    wrong[c] = _mm256_fmadd_ps(value, _mm256_setzero_ps(), wrong[c]);
+  };
   int64_t i = 0;
-  for (; i + 8 <= n; i += 8)  // NaN * 0 and infinity * 0 are NaN
-    wrong = _mm256_or_ps(
-        wrong, _mm256_cmp_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), zero), zero, _CMP_NEQ_UQ));
-  bool any = _mm256_movemask_ps(wrong) != 0;
-  for (; i < n; ++i) any |= !std::isfinite(x[i]);
-  if (!any) return -1;
-  return std::find_if(x, x + n, [](float value) { return !std::isfinite(value); }) - x;
+  for (; i + kChains * 8 <= n; i += kChains * 8)
+#pragma GCC unroll 4
+    for (int c = 0; c < kChains; ++c) add(c, i + c * 8);
+  for (; i + 8 <= n; i += 8) add(0, i);
+  for (int c = 1; c < kChains; ++c) {
+    max[0] = _mm256_max_ps(max[0], max[c]);
+    wrong[0] = _mm256_add_ps(wrong[0], wrong[c]);
+  }
+  bool finite = _mm256_movemask_ps(_mm256_cmp_ps(wrong[0], wrong[0], _CMP_UNORD_Q)) == 0;
+  alignas(32) float lanes[8];
+  _mm256_store_ps(lanes, max[0]);
+  *out = *std::max_element(lanes, lanes + 8);
+  for (; i < n; ++i) {
+    finite &= std::isfinite(x[i]);
+    *out = std::max(*out, x[i]);
+  }
+  return finite;
 }
 
 float Max(const float* x, int64_t n) {

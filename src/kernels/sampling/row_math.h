@@ -9,6 +9,9 @@ namespace sluice::sampling {
 /// Index of the first NaN or infinity, or -1.
 int64_t FindNotFinite(const float* x, int64_t n);
 
+/// Whether all values are finite; then `max` is the largest one (-inf for none).
+bool MaxOfFinite(const float* x, int64_t n, float* max);
+
 /// The largest value; -inf for none.
 float Max(const float* x, int64_t n);
 

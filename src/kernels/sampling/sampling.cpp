@@ -139,26 +139,27 @@ int32_t Draw(const SamplingRow& row, int64_t vocab, float max, float scale,
                 SamplingUniform(row.seed, p.choice, row.position), vocab);
 }
 
-void ScoreTarget(SamplingRow& row, int64_t vocab, const LaneScratch& scratch) {
+// `max` in these two is the largest logit as the model gave them.
+void ScoreTarget(SamplingRow& row, int64_t vocab, float max, const LaneScratch& scratch) {
   row.token = row.target;
   if (row.logprobs == nullptr) return;
-  const float max = sampling::Max(row.logits, vocab);
   Report(MakeSoftmax(row.logits, vocab, max, 1), *row.logprobs, row.target, vocab, scratch.ids,
          *row.report);
 }
 
-void SampleRow(SamplingRow& row, int64_t vocab, const LaneScratch& scratch) {
+void SampleRow(SamplingRow& row, int64_t vocab, float max, const LaneScratch& scratch) {
   const SamplingParams& p = *row.params;
   const bool raw_report = row.logprobs != nullptr && row.logprobs->raw;
   const float* raw = row.logits;
+  const float raw_max = max;
   if (ChangesLogits(row)) {
     if (raw_report) {
       std::copy_n(row.logits, vocab, scratch.raw);
       raw = scratch.raw;
     }
     ChangeLogits(row);
+    max = sampling::Max(row.logits, vocab);
   }
-  const float max = sampling::Max(row.logits, vocab);
   if (max == kMinusInfinity) {
     row.fault = RowFault::kNothingLeft;
     return;
@@ -167,20 +168,20 @@ void SampleRow(SamplingRow& row, int64_t vocab, const LaneScratch& scratch) {
   row.token = IsGreedy(p) ? static_cast<int32_t>(sampling::FindFirst(row.logits, vocab, max))
                           : Draw(row, vocab, max, scale, scratch);
   if (row.logprobs == nullptr) return;
-  const Softmax softmax = raw_report ? MakeSoftmax(raw, vocab, sampling::Max(raw, vocab), 1)
-                                     : MakeSoftmax(row.logits, vocab, max, scale);
+  const Softmax softmax =
+      raw_report ? MakeSoftmax(raw, vocab, raw_max, 1) : MakeSoftmax(row.logits, vocab, max, scale);
   Report(softmax, *row.logprobs, row.token, vocab, scratch.ids, *row.report);
 }
 
 void ProcessRow(SamplingRow& row, int64_t vocab, const LaneScratch& scratch) {
-  const int64_t wrong = sampling::FindNotFinite(row.logits, vocab);
-  if (wrong >= 0) {
+  float max;
+  if (!sampling::MaxOfFinite(row.logits, vocab, &max)) {
     row.fault = RowFault::kNotFinite;
-    row.fault_id = wrong;
+    row.fault_id = sampling::FindNotFinite(row.logits, vocab);
   } else if (row.target >= 0) {
-    ScoreTarget(row, vocab, scratch);
+    ScoreTarget(row, vocab, max, scratch);
   } else {
-    SampleRow(row, vocab, scratch);
+    SampleRow(row, vocab, max, scratch);
   }
 }
 
