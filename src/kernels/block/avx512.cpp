@@ -53,7 +53,24 @@ __m128 SumQuarters(V::Reg x) {
   return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
-#include "kernels/block/sum_tile_avx512.inc"
+// The four quarters of each of four vectors added as SumQuarters does: its quarter n is vector n's.
+V::Reg QuartersOfFour(V::Reg a, V::Reg b, V::Reg c, V::Reg d) {
+  const V::Reg ab = V::Add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+  const V::Reg cd = V::Add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+  return V::Add(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+}
+
+// The sums of the lanes of 16 vectors, each by the tree of SumLanes, in less than half as many
+// instructions. Inlined as that one.
+[[gnu::always_inline]] inline V::Reg SumTile(const V::Reg* x) {
+  const V::Reg a = QuartersOfFour(x[0], x[4], x[8], x[12]);
+  const V::Reg b = QuartersOfFour(x[1], x[5], x[9], x[13]);
+  const V::Reg c = QuartersOfFour(x[2], x[6], x[10], x[14]);
+  const V::Reg d = QuartersOfFour(x[3], x[7], x[11], x[15]);
+  const V::Reg ab = V::Add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  const V::Reg cd = V::Add(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  return V::Add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
+}
 
 // Four rows of four.
 void StoreFours(float* to, int64_t row, V::Reg x) {

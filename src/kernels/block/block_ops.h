@@ -60,18 +60,23 @@ struct BlockDots {
   int64_t scale_row = 0;         // from a row's scales to the next one's; may be negative
 };
 
-/// C[i, j] = sum_d A[i, d] * B[j, d] of bfloat16s by vdpbf16ps: lane l of the vector sums the pairs
-/// of products d = 2 l and 2 l + 1, of every 32 d, and the lanes are added as in BlockDots.
+/// C[i, j] = sum_d A[i, d] * B[j, d] of bfloat16s by vdpbf16ps, four rows of A in one register:
+/// lane l of four sums the pairs of products d = 2 l and 2 l + 1 of every 8 d, and the lanes are
+/// added as (0 + 2) + (1 + 3), so the bits depend on the two rows only.
 struct BlockNarrowDots {
   int64_t rows, columns, depth;
-  const void* a;  // [rows, depth]
-  int64_t a_row;
-  const void* b;  // [columns, depth]
+  const void* packed_a;  // by PackNarrowRowsAvx512
+  const void* b;         // [columns rounded up to 16, depth]: all of these are read
   int64_t b_row;
   float* c;
   int64_t c_row;
 };
 void NarrowDotsAvx512Bf16(const BlockNarrowDots& dots);
+
+/// The order of packed_a, of floats that are bfloat16s: [rows / 4][depth / 8][4][8], both rounded
+/// up, the rest zeros; 64-byte aligned.
+void PackNarrowRowsAvx512(const float* from, int64_t from_row, int64_t rows, int64_t depth,
+                          void* to);
 
 struct BlockOps {
   void (*product)(const BlockProduct&);

@@ -22,6 +22,11 @@ constexpr int64_t kAbsorbedRows = 64;
 
 int64_t PageCount(int64_t positions) { return (positions + kKvPageTokens - 1) / kKvPageTokens; }
 
+// Values of so many heads' absorbed queries in the order of BlockNarrowDots.
+int64_t NarrowHeads(int64_t heads, int64_t width) {
+  return (heads + 3) / 4 * 4 * ((width + 7) / 8 * 8);
+}
+
 // The scratch memory of one lane. Offsets depend on the shape and the rows only, so MlaScratchBytes
 // and the lanes count alike.
 struct PageScratch {
@@ -39,7 +44,7 @@ struct PageScratch {
     // head of all rows.
     gathered = Take(std::min(s.heads, kAbsorbedHeads) * s.latent);
     narrow = reinterpret_cast<Bf16*>(
-        Take((std::min(s.heads, kAbsorbedHeads) * (s.latent + s.rope) + 1) / 2));
+        Take(NarrowHeads(std::min(s.heads, kAbsorbedHeads), s.latent + s.rope) / 2));
     queries = Take(std::min(rows, kAbsorbedRows) * s.nope);
     outputs = Take(std::min(rows, kAbsorbedRows) * s.value);
   }
@@ -275,15 +280,16 @@ class Step {
     const AbsorbedRow& row = absorbed_rows_[i];
     float top[kAbsorbedHeads], sum[kAbsorbedHeads] = {};
     std::fill_n(top, heads, kNoScore);
-    if (narrow_dots_) ops_.narrow(Absorbed(i, head), heads * cached_width_, scratch.narrow);
+    if (narrow_dots_)
+      PackNarrowRowsAvx512(Absorbed(i, head), cached_width_, heads, cached_width_, scratch.narrow);
     for (int64_t page = 0; page <= row.position / kKvPageTokens; ++page) {
       const std::byte* cached = Page(row.pages, page);
       const int64_t seen = std::min(kKvPageTokens, row.position + 1 - page * kKvPageTokens);
       for (int64_t h = 0; h < heads; h += kScoreHeads) {
         const int64_t group = std::min(kScoreHeads, heads - h);
         if (narrow_dots_)
-          narrow_dots_({group, seen, cached_width_, scratch.narrow + h * cached_width_,
-                        cached_width_, cached, cached_width_, scratch.scores, kKvPageTokens});
+          narrow_dots_({group, seen, cached_width_, scratch.narrow + NarrowHeads(h, cached_width_),
+                        cached, cached_width_, scratch.scores, kKvPageTokens});
         else
           ops_.dots({group, seen, cached_width_, Absorbed(i, head + h), cached_width_, cached,
                      narrow_cache_, cached_width_, scratch.scores, kKvPageTokens});
