@@ -1,3 +1,5 @@
+#include <immintrin.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -11,6 +13,15 @@ namespace {
 
 constexpr int64_t kSlice = 64;       // key dimensions a state update weights at a time
 constexpr int64_t kScoreGroup = 16;  // rows that share a product with the keys
+
+// to = factor * from.
+void Scale(const float* from, float factor, int64_t count, float* to) {
+  const __m256 factors = _mm256_set1_ps(factor);
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    _mm256_storeu_ps(to + i, _mm256_mul_ps(factors, _mm256_loadu_ps(from + i)));
+  for (; i < count; ++i) to[i] = factor * from[i];
+}
 
 // exp(g n) for n <= kGlaBlock: as doubles, then rounded once. Powers by doubling cost one
 // exponential a head, and stay within 1e-14 of it.
@@ -147,9 +158,8 @@ class HeadStep {
     for (int64_t a = 0; a < key_dim_; a += kSlice) {
       const int64_t width = std::min(kSlice, key_dim_ - a);
       for (int64_t j = 0; j < kGlaBlock; ++j) {
-        const float decay = powers_.plain(kGlaBlock - 1 - j);
-        const float* key = keys_ + j * key_dim_ + a;
-        for (int64_t i = 0; i < width; ++i) weighted[j * kSlice + i] = decay * key[i];
+        Scale(keys_ + j * key_dim_ + a, powers_.plain(kGlaBlock - 1 - j), width,
+              weighted + j * kSlice);
       }
       ops_.product({width, value_dim_, kGlaBlock, weighted, 1, kSlice, values_, !wide_values_,
                     value_dim_, state_ + a * value_dim_, value_dim_,
