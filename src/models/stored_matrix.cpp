@@ -145,7 +145,8 @@ StoredMatrix FindStored(const WeightSource& source, const std::optional<Quantiza
 }
 
 void PlaceStored(const StoredMatrix& stored, WeightLayout held,
-                 std::shared_ptr<const MatrixSink> sink, WeightRow* row, WeightRow* scale_row) {
+                 const std::shared_ptr<const MatrixSink>& sink, WeightRow* row,
+                 WeightRow* scale_row) {
   if (!stored.fp8) {
     row->place = [=](const TensorData& data) {
       PlaceFloats(data, *sink);

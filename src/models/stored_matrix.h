@@ -35,7 +35,8 @@ StoredMatrix FindStored(const WeightSource& source, const std::optional<Quantiza
 /// memory behind it: what is stored otherwise is dequantised in fp32 as it is loaded. Scales must
 /// be finite and not negative; one of zero must cover codes of zero only.
 void PlaceStored(const StoredMatrix& stored, WeightLayout held,
-                 std::shared_ptr<const MatrixSink> sink, WeightRow* row, WeightRow* scale_row);
+                 const std::shared_ptr<const MatrixSink>& sink, WeightRow* row,
+                 WeightRow* scale_row);
 
 /// "X.weight" of "X.weight_scale" and "X.weight_scale_inv"; empty for other names.
 std::string_view MatrixOfScale(std::string_view tensor);
