@@ -4,8 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "cli/bench.h"
-#include "cli/bench_flags.h"
+#include "cli/bench/flags.h"
+#include "cli/bench/model.h"
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/generate_flags.h"
