@@ -241,4 +241,14 @@ void LayerReport::PrintJson() const {
   Print("{}\n", json.EndArray().EndObject().text());
 }
 
+LayerReport::Settings ShapeSettings(const MoeShape& shape, const std::string& ep_share) {
+  return {{"geometry", shape.name},
+          {"ep-share", ep_share},
+          {"hidden", std::to_string(shape.hidden)},
+          {"intermediate", std::to_string(shape.intermediate)},
+          {"experts", std::to_string(shape.experts)},
+          {"top-k", std::to_string(shape.top_k)},
+          {"shared", std::to_string(shape.shared)}};
+}
+
 }  // namespace sluice

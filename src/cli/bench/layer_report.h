@@ -90,4 +90,7 @@ class LayerReport {
   std::vector<Layer> layers_;
 };
 
+/// What the settings of every report about a mixture-of-experts layer begin with.
+LayerReport::Settings ShapeSettings(const MoeShape& shape, const std::string& ep_share);
+
 }  // namespace sluice

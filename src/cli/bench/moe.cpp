@@ -53,16 +53,11 @@ std::string Title(const MoeShape& shape, const BenchMoeOptions& options,
 
 LayerReport::Settings SettingsOf(const MoeShape& shape, const BenchMoeOptions& options,
                                  const BenchFormat& format) {
-  return {{"geometry", shape.name},
-          {"ep-share", options.ep_share},
-          {"hidden", std::to_string(shape.hidden)},
-          {"intermediate", std::to_string(shape.intermediate)},
-          {"experts", std::to_string(shape.experts)},
-          {"top-k", std::to_string(shape.top_k)},
-          {"shared", std::to_string(shape.shared)},
-          {"weights", LayoutName(format.layout)},
-          {"rows", format.activations == ActivationQuant::kInt8 ? "int8" : "none"},
-          {"cached", options.cached ? "true" : "false"}};
+  LayerReport::Settings settings = ShapeSettings(shape, options.ep_share);
+  settings.push_back({"weights", LayoutName(format.layout)});
+  settings.push_back({"rows", format.activations == ActivationQuant::kInt8 ? "int8" : "none"});
+  settings.push_back({"cached", options.cached ? "true" : "false"});
+  return settings;
 }
 
 void TuneContenders(const MoeShape& shape, int64_t tokens,

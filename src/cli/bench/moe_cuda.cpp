@@ -313,15 +313,10 @@ std::string Title(const MoeShape& shape, const BenchMoeOptions& options, Element
 }
 
 LayerReport::Settings SettingsOf(const MoeShape& shape, const BenchMoeOptions& options) {
-  return {{"device", "cuda"},
-          {"geometry", shape.name},
-          {"ep-share", options.ep_share},
-          {"hidden", std::to_string(shape.hidden)},
-          {"intermediate", std::to_string(shape.intermediate)},
-          {"experts", std::to_string(shape.experts)},
-          {"top-k", std::to_string(shape.top_k)},
-          {"shared", std::to_string(shape.shared)},
-          {"cached", options.cached ? "true" : "false"}};
+  LayerReport::Settings settings = ShapeSettings(shape, options.ep_share);
+  settings.push_back({"device", "cuda"});
+  settings.push_back({"cached", options.cached ? "true" : "false"});
+  return settings;
 }
 
 Status MeasureLayer(const BenchMoeOptions& options, const MoeShape& shape, Element element,

@@ -12,6 +12,7 @@
 #include <numeric>
 
 #include "formats/fp8/quantize.h"
+#include "kernels/moe/cuda_sm90/device_testing.h"
 #include "kernels/moe/cuda_sm90/quantized_reference.h"
 #include "kernels/moe/cuda_sm90/task_stream.h"
 #include "kernels/testing.h"
@@ -26,14 +27,6 @@ constexpr double kTolerance = 8e-3, kQuantizedTolerance = 3e-2;
 struct Shape {
   int tokens, experts, hidden, intermediate, top_k, shared;  // shared: its width, 0: none
 };
-
-template <class T>
-DeviceBuffer ToDevice(const std::vector<T>& host) {
-  DeviceBuffer buffer = std::move(*DeviceBuffer::Allocate(host.size() * sizeof(T), "test data"));
-  EXPECT_EQ(cudaMemcpy(buffer.data(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
-            cudaSuccess);
-  return buffer;
-}
 
 ExpertWeights RandomExpert(SplitMix64& random, int hidden, int intermediate, Element element) {
   const WeightLayout layout =

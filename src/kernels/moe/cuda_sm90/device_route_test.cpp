@@ -7,27 +7,12 @@
 
 #include <bit>
 
-#include "kernels/moe/cuda_sm90/device_moe.h"
+#include "kernels/moe/cuda_sm90/device_testing.h"
 #include "kernels/moe/route_variants.h"
 #include "kernels/testing.h"
 
 namespace sluice::moe_sm90 {
 namespace {
-
-template <class T>
-DeviceBuffer ToDevice(const std::vector<T>& host) {
-  DeviceBuffer buffer = std::move(*DeviceBuffer::Allocate(host.size() * sizeof(T), "test data"));
-  EXPECT_EQ(cudaMemcpy(buffer.data(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
-            cudaSuccess);
-  return buffer;
-}
-template <class T>
-std::vector<T> ToHost(const DeviceBuffer& buffer) {
-  std::vector<T> host(buffer.bytes() / sizeof(T));
-  EXPECT_EQ(cudaMemcpy(host.data(), buffer.data(), buffer.bytes(), cudaMemcpyDeviceToHost),
-            cudaSuccess);
-  return host;
-}
 
 // One family's router.
 struct Family {
