@@ -37,6 +37,11 @@ constexpr Variant<LinearArgs> kLinearVariants[] = {
 void LinearWith(const PanelKernel& kernel, const IntegerKernel* integers, const LinearArgs& args,
                 Exec& exec) {
   const int64_t rows = args.x.dim(0), panels = args.weight->panels();
+  const auto run = [&kernel](const PanelProduct& part) {
+    const trace::Stage stage("product",
+                             (part.panel_end - part.panel_begin) * part.weight->panel_bytes());
+    kernel.Run(part);
+  };
   PanelProduct whole{.x = args.x.data(),
                      .x_stride = args.x.stride(0),
                      .rows = rows,
@@ -51,7 +56,7 @@ void LinearWith(const PanelKernel& kernel, const IntegerKernel* integers, const 
                      .y_stride = args.y.stride(0)};
   const int lanes = exec.team.lanes();
   if (rows * panels * args.weight->inputs() <= kSerialWork) {
-    kernel.Run(whole);
+    run(whole);
     return;
   }
   if (rows >= kRowsWorthSplitting * lanes && panels < 4 * lanes) {
@@ -60,7 +65,7 @@ void LinearWith(const PanelKernel& kernel, const IntegerKernel* integers, const 
       part.x += begin * part.x_stride;
       part.y += begin * part.y_stride;
       part.rows = end - begin;
-      kernel.Run(part);
+      run(part);
     });
     return;
   }
@@ -68,7 +73,7 @@ void LinearWith(const PanelKernel& kernel, const IntegerKernel* integers, const 
     PanelProduct part = whole;
     part.panel_begin = begin;
     part.panel_end = end;
-    kernel.Run(part);
+    run(part);
   });
 }
 

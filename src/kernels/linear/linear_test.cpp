@@ -10,6 +10,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "base/trace.h"
 #include "formats/fp8/e4m3.h"
 #include "formats/fp8/quantize.h"
 #include "kernels/linear/linear_variants.h"
@@ -523,6 +524,30 @@ TEST(Linear, KeepsNotANumberInItsRowAndNothingBeyondTheInputs) {
         EXPECT_EQ(actual[i], expected[i]) << variant.name;
     }
   }
+}
+
+// What `sluice bench linear --trace` shows.
+TEST(Linear, RecordsItsStages) {
+  TestExec test(2);
+  for (const WeightLayout layout : kLayouts) {
+    const Case c(18, 70, 320, 300, layout);
+    for (const auto& variant : VariantsHere()) {
+      if (std::string_view(variant.name) == "reference") continue;
+      trace::Reset();
+      trace::Enable(trace::Level::kStages);
+      c.Run(variant, 0, c.rows, test.exec);
+      trace::Disable();
+      const std::vector<trace::Event> events = trace::Events();
+      const auto has = [&](std::string_view stage) {
+        return std::ranges::any_of(events, [=](const auto& event) { return event.name == stage; });
+      };
+      EXPECT_TRUE(has("product") && has("gather") && has("waiting"))
+          << variant.name << " " << Name(layout);
+      EXPECT_EQ(has("unpack"), layout.format != WeightFormat::kBf16)
+          << variant.name << " " << Name(layout);
+    }
+  }
+  trace::Reset();
 }
 
 TEST(Linear, HasNothingToDoForNoRows) {
