@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/moe/combine.h"
 #include "kernels/moe/expert_groups.h"
 #include "kernels/moe/expert_rows.h"
@@ -61,7 +60,8 @@ uint64_t EpmoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_
          rows * sizeof(int32_t) + ExpertGroupsBytes(experts) + kAllocations * kAlignment;
 }
 
-void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
+void Epmoe(const MoeArgs& args, const PanelKernel& kernel, const IntegerKernel* integers,
+           Exec& exec) {
   Arena::Scope scope(exec.scratch);
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1);
   const int64_t rows = tokens * (args.ids.dim(1) + (args.shared ? 1 : 0));
@@ -78,7 +78,7 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, Exec& exec) {
       .activation = args.activation,
       .rounding = args.rounding,
       .kernel = &kernel,
-      .integers = SelectIntegerKernel(exec.machine, args.activations)};
+      .integers = integers};
   const bool done = exec.team.lanes() == 1 && RunSmallExperts(groups);
   exec.team.Run([&](int lane) {
     if (!done) RunExpertGroups(groups, exec.team, lane);

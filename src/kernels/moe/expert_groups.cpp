@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/linear/integer/integer_kernel.h"
-
 namespace sluice {
 namespace {
 
@@ -139,7 +137,8 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
       });
 }
 
-void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefetch, Exec& exec) {
+void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, const IntegerKernel* integers,
+                 bool prefetch, Exec& exec) {
   Arena::Scope scope(exec.scratch);
   const int64_t tokens = args.x.dim(0);
   const ExpertGroup group{args.weights, nullptr, tokens, 0};
@@ -152,7 +151,7 @@ void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefe
                                 .activation = args.activation,
                                 .rounding = args.rounding,
                                 .kernel = &kernel,
-                                .integers = SelectIntegerKernel(exec.machine, args.activations),
+                                .integers = integers,
                                 .prefetch = prefetch};
   exec.team.Run([&](int lane) { RunExpertGroups(groups, exec.team, lane); });
 }

@@ -59,8 +59,10 @@ void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane);
 /// experts and rows are few and small enough for small_experts.h. False: nothing is done.
 bool RunSmallExperts(const ExpertGroupsArgs& args);
 
-/// DenseFfn by one kernel; shapes are checked and there are rows.
-void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, bool prefetch, Exec& exec);
+/// DenseFfn by one kernel (and one of quantised rows, if any); shapes are checked and there are
+/// rows.
+void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, const IntegerKernel* integers,
+                 bool prefetch, Exec& exec);
 
 /// Of a row of the intermediate buffer.
 inline int64_t IntermediateStride(int64_t intermediate) { return (intermediate + 15) / 16 * 16; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/moe/epmoe.h"
 #include "kernels/moe/expert_groups.h"
 #include "kernels/moe/fused_v2/fused_v2.h"
@@ -89,13 +90,14 @@ void Moe(const MoeArgs& args, MoeBackend backend, Exec& exec) {
   if (tokens == 0) return;
   const PanelKernel& kernel = KernelFor(exec.machine, args.bf16_inputs, args.rounding);
   if (backend == MoeBackend::kAuto) backend = Choose(tokens);
+  const IntegerKernel* const integers = SelectIntegerKernel(exec.machine, args.activations);
   if (backend == MoeBackend::kEpmoe) {
-    Epmoe(args, kernel, exec);
+    Epmoe(args, kernel, integers, exec);
     return;
   }
   MoeAblation ablation = args.ablation;
   if (backend == MoeBackend::kFused) ablation.residency = false;
-  FusedV2(args, ablation, kernel, exec);
+  FusedV2(args, ablation, kernel, integers, exec);
 }
 
 void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
@@ -103,7 +105,8 @@ void DenseFfn(const DenseFfnArgs& args, Exec& exec) {
   CHECK(args.x.dim(1) == args.weights->hidden() && args.y.dim(1) == args.x.dim(1));
   CHECK_EQ(args.y.dim(0), tokens);
   if (tokens == 0) return;
-  RunDenseFfn(args, KernelFor(exec.machine, args.bf16_inputs, args.rounding), true, exec);
+  RunDenseFfn(args, KernelFor(exec.machine, args.bf16_inputs, args.rounding),
+              SelectIntegerKernel(exec.machine, args.activations), true, exec);
 }
 
 }  // namespace sluice

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <numeric>
+#include <set>
 
+#include "base/trace.h"
 #include "formats/fp8/e4m3.h"
 #include "kernels/moe/moe_testing.h"
 
@@ -15,7 +17,7 @@ namespace {
 void ExpectMatchesReference(const Case& c, const std::string& what) {
   TestExec test;
   const auto expected = c.Reference(test.exec);
-  for (const Place& place : PlacesHere()) {
+  for (const Place& place : PlacesHere(c.activations)) {
     if (place.kernel && c.rounding == Rounding::kNone) continue;  // inputs of down: not bfloat16s
     On on(place);
     const auto actual = c.Run(on);
@@ -108,6 +110,32 @@ TEST(Moe, MatchesTheReferenceWithQuantisedRows) {
         EXPECT_LE(error, 3e-2);
         EXPECT_GT(error, 1e-3) << "were the rows quantised?";
       }
+}
+
+// Against doubles from the held weights to the output, which round and quantise nowhere.
+TEST(Moe, RoundingAndQuantisingCostNoMoreThanTheyMay) {
+  TestExec test;
+  for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block, kInt8, kInt4, kInt4Zeros})
+    for (const ActivationQuant activations : {ActivationQuant::kNone, ActivationQuant::kInt8}) {
+      Case c(16, {9, 4, 200, 150, 3, 70}, layout, layout);
+      c.activations = activations;
+      const bool quantised = QuantizesRows(activations, c.shared.down());
+      if (activations != ActivationQuant::kNone && !quantised) continue;
+      const auto exact = c.ExactReference(test.exec);
+      for (const Place& place : PlacesHere(activations)) {
+        On on(place);
+        const auto y = c.Run(on);
+        for (int64_t t = 0; t < c.s.tokens; ++t) {
+          const auto row = [&](const std::vector<float>& of) {
+            return std::vector<float>(of.begin() + t * 200, of.begin() + (t + 1) * 200);
+          };
+          const double error = RelativeError(row(y), row(exact));
+          EXPECT_LE(error, quantised ? kQuantisingTolerance : kRoundingTolerance)
+              << LayoutName(layout) << " " << place.name << " row " << t;
+          EXPECT_GT(error, 1e-3) << "was anything rounded?";
+        }
+      }
+    }
 }
 
 TEST(Moe, BackEndsAgreeBitForBitOnQuantisedRows) {
@@ -307,6 +335,34 @@ TEST(Moe, AutoTakesTheScratchOfTheBackEndThatItChooses) {
   }
 }
 
+// What `sluice bench moe --trace` shows; enough rows that weights are unpacked into scratch.
+TEST(Moe, RecordsItsStagesOnEveryBackEndAndKernel) {
+  for (const auto& [layout, activations] : {std::pair(kBf16, ActivationQuant::kNone),
+                                            {kFp8Channel, ActivationQuant::kNone},
+                                            {kInt4, ActivationQuant::kNone},
+                                            {kInt8, ActivationQuant::kInt8},
+                                            {kInt4Zeros, ActivationQuant::kInt8}}) {
+    Case c(15, {90, 3, 96, 80, 2, 48}, layout, layout);
+    c.activations = activations;
+    for (const Place& place : PlacesHere(activations)) {
+      On on(place, 2);
+      trace::Reset();
+      trace::Enable(trace::Level::kStages);
+      c.Run(on);
+      trace::Disable();
+      std::set<std::string> stages;
+      for (const trace::Event& event : trace::Events()) stages.insert(event.name);
+      for (const char* stage :
+           {"sort", "gather", "gate/up", "activation", "down", "combine", "waiting"})
+        EXPECT_TRUE(stages.contains(stage))
+            << LayoutName(layout) << " " << place.name << " " << stage;
+      const bool decodes = layout == kFp8Channel || layout.format == WeightFormat::kInt4;
+      EXPECT_TRUE(!decodes || stages.contains("unpack")) << LayoutName(layout) << " " << place.name;
+    }
+  }
+  trace::Reset();
+}
+
 TEST(DenseFfn, IsTheSharedExpertAlone) {
   // A mixture whose routed weights are zero adds nothing but zeros to the shared expert.
   Case c(7, {9, 2, 70, 30, 1, 90});
@@ -406,8 +462,10 @@ TEST(MoeAblation, IsNamedOrRefused) {
 
 // Each part alone, and all at once.
 TEST(MoeAblation, ChangesNoBit) {
-  for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block}) {
-    const Case c(14, {33, 5, 300, 530, 3, 290}, layout, layout);
+  for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block, kInt8, kInt4Zeros}) {
+    Case c(14, {33, 5, 300, 530, 3, 290}, layout, layout);
+    if (layout.format == WeightFormat::kInt8 || layout.format == WeightFormat::kInt4)
+      c.activations = ActivationQuant::kInt8;
     TestExec test(3);
     std::vector<float> whole, y;
     Moe(c.Args(whole, 0, c.s.tokens), MoeBackend::kEpmoe, test.exec);

@@ -4,7 +4,6 @@
 #include <bit>
 
 #include "base/units.h"
-#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/moe/combine.h"
 #include "kernels/moe/expert_groups.h"
 #include "kernels/moe/expert_rows.h"
@@ -263,7 +262,7 @@ uint64_t FusedV2ScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int6
 }
 
 void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel& kernel,
-             Exec& exec) {
+             const IntegerKernel* integers, Exec& exec) {
   if (args.shared && !ablation.shared)
     RunDenseFfn({.x = args.x,
                  .weights = args.shared,
@@ -272,7 +271,7 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
                  .bf16_inputs = args.bf16_inputs,
                  .activations = args.activations,
                  .y = args.y},
-                kernel, ablation.prefetch, exec);
+                kernel, integers, ablation.prefetch, exec);
   const bool shared = args.shared && ablation.shared;
   Arena::Scope scope(exec.scratch);
   const int64_t tokens = args.x.dim(0), hidden = args.x.dim(1);
@@ -281,7 +280,6 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       std::max(args.experts->front().intermediate(), shared ? args.shared->intermediate() : 0));
   const int64_t sums = BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs);
   const ExpertRows rows = SortByExpert(args, exec.scratch);
-  const IntegerKernel* const integers = SelectIntegerKernel(exec.machine, args.activations);
   // Rows that are quantised are read as floats, and those of other kernels multiplied as floats.
   const bool narrow = kernel.bf16_inputs && !integers;
   Bf16* const narrow_x = narrow && tokens >= kNarrowTokens
