@@ -26,6 +26,9 @@ enum Feature : uint32_t {
   kAvxVnni = 1u << 9,      // of 256 bits, without AVX-512
 };
 
+/// What kernels of vdpbf16ps need: that it is faster than FMA (every such processor has VBMI).
+inline constexpr uint32_t kDotProducts = kAvx512 | kAvx512Vbmi | kAvx512Bf16 | kFastBf16Dot;
+
 /// A set of features and its name.
 struct Machine {
   uint32_t features = kAvx2;

@@ -78,6 +78,21 @@ void NarrowDotsAvx512Bf16(const BlockNarrowDots& dots);
 void PackNarrowRowsAvx512(const float* from, int64_t from_row, int64_t rows, int64_t depth,
                           void* to);
 
+/// C[i, j] = sum_d A[i, d] * B[d, j] of bfloat16s by vdpbf16ps, the pairs of B as
+/// BlockOps::pair_product reads them: one chain over the pairs in order, so the bits depend on the
+/// row and the column only.
+struct BlockNarrowProduct {
+  int64_t rows, columns, depth;  // depth: even
+  const void* a;
+  int64_t a_row;    // stride in elements
+  const void* b;    // [depth / 2][columns rounded up to 16][2]: all of these are read
+  int64_t b_depth;  // elements from pair to pair
+  float* c;
+  int64_t c_row;                // room for the columns rounded up to 16, which are written
+  const void* fetch = nullptr;  // as of pair_product
+};
+void NarrowProductAvx512Bf16(const BlockNarrowProduct& product);
+
 struct BlockOps {
   void (*product)(const BlockProduct&);
   /// The same sums, bit for bit, where B holds bfloat16s with two depths side by side:

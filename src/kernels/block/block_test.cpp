@@ -189,6 +189,41 @@ TEST(BlockOps, ADotHasTheSameBitsWhereverItStands) {
         }
 }
 
+TEST(BlockOps, ANarrowProductIsTheSumAndHasTheSameBitsWhereverItStands) {
+  if (!ThisMachine().Has(kAvx512Bf16)) return;  // as elsewhere: kernels that run here
+  for (int64_t rows : {1, 2, 5, 6, 7, 24})
+    for (int64_t columns : {1, 16, 17, 40, 64, 130})
+      for (int64_t depth : {2, 8, 64, 128}) {
+        const int64_t padded = (columns + 15) / 16 * 16, a_row = depth + 6, b_depth = 2 * padded;
+        const auto a = Normals(rows * a_row, 1, true), b = Normals(depth * columns, 2, true);
+        const auto narrow_a = Narrow(a);
+        std::vector<Bf16> pairs(depth / 2 * b_depth, Bf16{0x7fff});  // NaN beyond the columns
+        for (int64_t d = 0; d < depth; ++d)
+          for (int64_t j = 0; j < columns; ++j)
+            pairs[d / 2 * b_depth + 2 * j + d % 2] = ToBf16(b[d * columns + j]);
+        std::vector<float> c(rows * padded, kNan);
+        NarrowProductAvx512Bf16({rows, columns, depth, narrow_a.data(), a_row, pairs.data(),
+                                 b_depth, c.data(), padded, pairs.data()});
+        SCOPED_TRACE(testing::Message() << rows << " x " << columns << ", depth " << depth);
+        for (int64_t i = 0; i < rows; ++i) {
+          for (int64_t j = 0; j < columns; ++j) {
+            double sum = 0, magnitude = 0;
+            for (int64_t d = 0; d < depth; ++d) {
+              const double product = double(a[i * a_row + d]) * double(b[d * columns + j]);
+              sum += product;
+              magnitude += std::fabs(product);
+            }
+            // Each addition rounds once: depth halves of 2^-23.
+            ASSERT_NEAR(c[i * padded + j], sum, double(depth) * 0x1p-24 * magnitude);
+          }
+          std::vector<float> alone(padded, kNan);
+          NarrowProductAvx512Bf16({1, columns, depth, narrow_a.data() + i * a_row, a_row,
+                                   pairs.data(), b_depth, alone.data(), padded});
+          ASSERT_EQ(0, std::memcmp(alone.data(), &c[i * padded], columns * 4)) << "row " << i;
+        }
+      }
+}
+
 TEST(BlockOps, ANarrowDotHasTheSameBitsWhereverItStands) {
   if (!ThisMachine().Has(kAvx512Bf16)) return;  // as elsewhere: kernels that run here
   for (int64_t depth : {1, 7, 8, 31, 32, 33, 96, 576})

@@ -6,7 +6,13 @@ namespace {
 
 // Whole pages on AMX tiles where their inputs are bfloat16s; the rest in fp32.
 void GqaAmx(const GqaArgs& args, Exec& exec) {
-  GqaOverPages(args, exec, kBlockOpsAvx512, SuitsTiles(args) ? &kTileOpsAmx : nullptr);
+  GqaOverPages(args, exec, kBlockOpsAvx512, {.tiles = SuitsTiles(args) ? &kTileOpsAmx : nullptr});
+}
+// Scores by dot products of pairs of bfloat16s; the softmax's weights are not such, so their
+// products with the values are fp32.
+void GqaAvx512Bf16(const GqaArgs& args, Exec& exec) {
+  GqaOverPages(args, exec, kBlockOpsAvx512,
+               {.scores = SuitsNarrow(args, 2) ? NarrowProductAvx512Bf16 : nullptr});
 }
 void GqaAvx512(const GqaArgs& args, Exec& exec) { GqaOverPages(args, exec, kBlockOpsAvx512); }
 void GqaAvx2(const GqaArgs& args, Exec& exec) { GqaOverPages(args, exec, kBlockOpsAvx2); }
@@ -14,11 +20,12 @@ void GqaAvx2(const GqaArgs& args, Exec& exec) { GqaOverPages(args, exec, kBlockO
 // clang-format off
 // Best first; the last row suits every machine.
 const Variant<GqaArgs> kGqaVariants[] = {
-    // name       needs               run
-    {"amx",       kAmxBf16 | kAvx512, GqaAmx},
-    {"avx512",    kAvx512,            GqaAvx512},
-    {"avx2",      kAvx2,              GqaAvx2},
-    {"reference", kAnything,          GqaReference},
+    // name         needs               run
+    {"amx",         kAmxBf16 | kAvx512, GqaAmx},
+    {"avx512_bf16", kDotProducts,       GqaAvx512Bf16},
+    {"avx512",      kAvx512,            GqaAvx512},
+    {"avx2",        kAvx2,              GqaAvx2},
+    {"reference",   kAnything,          GqaReference},
 };
 // clang-format on
 

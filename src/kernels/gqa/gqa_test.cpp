@@ -99,7 +99,7 @@ std::vector<Variant<GqaArgs>> FastVariants() {
   out.pop_back();
   out.push_back({"amx_emulated", kAvx2, [](const GqaArgs& args, Exec& exec) {
                    GqaOverPages(args, exec, kBlockOpsAvx2,
-                                SuitsTiles(args) ? &kTileOpsEmulated : nullptr);
+                                {.tiles = SuitsTiles(args) ? &kTileOpsEmulated : nullptr});
                  }});
   return out;
 }

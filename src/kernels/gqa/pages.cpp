@@ -67,7 +67,7 @@ struct LaneScratch {
   float* queries;  // [group][rows of the block][head_dim], as are the sums
   Partial partial;
   float *temperatures, *scores, *factors;
-  // For tiles: the queries, and a strip's weights as the sum of two.
+  // As bfloat16s: the queries; for tiles a strip's weights, as the sum of two.
   uint16_t *narrow_queries, *near, *rest;
 
  private:
@@ -98,16 +98,17 @@ struct Task {
 
 class Step {
  public:
-  Step(const GqaArgs& args, Exec& exec, const BlockOps& ops, const TileOps* tiles)
+  Step(const GqaArgs& args, Exec& exec, const BlockOps& ops, const GqaNarrow& narrow)
       : args_(args),
         exec_(exec),
         ops_(ops),
-        tiles_(tiles),
+        tiles_(narrow.tiles),
+        narrow_scores_(narrow.scores),
         product_(args.cache.dtype == DType::kBf16 ? ops.pair_product : ops.product),
         sizes_(args.shape, args.q.dim(0), exec.team.lanes()),
         group_(sizes_.group),
         head_dim_(args.shape.head_dim),
-        strip_rows_(tiles ? kTileStripRows : kStripRows) {}
+        strip_rows_(tiles_ ? kTileStripRows : kStripRows) {}
 
   void Run() {
     Arena::Scope scope(exec_.scratch);
@@ -234,8 +235,8 @@ class Step {
       for (int64_t r = 0; r < b.rows; ++r)
         std::copy_n(&args_.q(b.row + r, kv_head * group_ + g, 0), head_dim_,
                     scratch.queries + (g * b.rows + r) * head_dim_);
-    if (tiles_)
-      tiles_->split(scratch.queries, group_ * b.rows * head_dim_, scratch.narrow_queries, nullptr);
+    if (tiles_ || narrow_scores_)
+      ops_.narrow(scratch.queries, group_ * b.rows * head_dim_, scratch.narrow_queries);
     for (int64_t r = 0; r < b.rows; ++r)
       scratch.temperatures[r] =
           static_cast<float>(Temperature(args_.temperature_length, b.position + r));
@@ -311,16 +312,20 @@ class Step {
     const int64_t growth = strip.of_rows ? 1 : 0;
     const std::byte* values = page.keys + HeadKeysBytes(args_.cache.dtype, head_dim_);
     const bool on_tiles = tiles_ && seen >= kKvPageTokens;
-    if (on_tiles)
+    const int64_t tokens = std::min(kKvPageTokens, seen + growth * (strip.count - 1));
+    if (narrow_scores_)
+      narrow_scores_({strip.count, tokens, head_dim_, scratch.narrow_queries + begin * head_dim_,
+                      step * head_dim_, page.keys, PairStride(kKvPageTokens), scratch.scores,
+                      kKvPageTokens, next ? values : nullptr});
+    else if (on_tiles)
       tiles_->product({strip.count, kKvPageTokens, head_dim_,
                        scratch.narrow_queries + begin * head_dim_, nullptr, step * head_dim_,
                        page.keys, 2 * kKvPageTokens, scratch.scores, kKvPageTokens, nullptr,
                        next ? values : nullptr});
     else
-      product_({strip.count, std::min(kKvPageTokens, seen + growth * (strip.count - 1)), head_dim_,
-                scratch.queries + begin * head_dim_, step * head_dim_, 1, page.keys, false,
-                PairStride(kKvPageTokens), scratch.scores, kKvPageTokens, nullptr, false,
-                next ? values : nullptr});
+      product_({strip.count, tokens, head_dim_, scratch.queries + begin * head_dim_,
+                step * head_dim_, 1, page.keys, false, PairStride(kKvPageTokens), scratch.scores,
+                kKvPageTokens, nullptr, false, next ? values : nullptr});
     for (int64_t i = 0; i < strip.count; ++i) {
       const float temperature = scratch.temperatures[strip.r + growth * i];
       const bool cap = args_.softcap > 0;
@@ -442,7 +447,8 @@ class Step {
   const GqaArgs& args_;
   Exec& exec_;
   const BlockOps& ops_;
-  const TileOps* const tiles_;                  // or nullptr
+  const TileOps* const tiles_;                              // or nullptr
+  void (*const narrow_scores_)(const BlockNarrowProduct&);  // the same
   void (*const product_)(const BlockProduct&);  // whose B is keys or values as they are cached
   const Sizes sizes_;
   const int64_t group_, head_dim_, strip_rows_;
@@ -456,8 +462,8 @@ class Step {
 
 }  // namespace
 
-void GqaOverPages(const GqaArgs& args, Exec& exec, const BlockOps& ops, const TileOps* tiles) {
-  Step(args, exec, ops, tiles).Run();
+void GqaOverPages(const GqaArgs& args, Exec& exec, const BlockOps& ops, const GqaNarrow& narrow) {
+  Step(args, exec, ops, narrow).Run();
 }
 
 uint64_t GqaScratchBytes(const GqaShape& shape, int64_t rows, int lanes) {

@@ -25,8 +25,7 @@ struct TileProduct {
 
 struct TileOps {
   void (*product)(const TileProduct&);
-  /// x[i] as a bfloat16 and, unless `rest` is null, what it lacks as another: their sum is within
-  /// 2^-17 of x[i].
+  /// x[i] as a bfloat16 and what it lacks as another: their sum is within 2^-17 of x[i].
   void (*split)(const float* x, int64_t count, uint16_t* near, uint16_t* rest);
 };
 

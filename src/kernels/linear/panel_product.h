@@ -67,9 +67,6 @@ struct PanelKernel {
   void Run(const PanelProduct& product) const;
 };
 
-/// What "avx512_bf16" needs: vdpbf16ps where it is faster than FMA (every such processor has VBMI).
-inline constexpr uint32_t kDotProducts = kAvx512 | kAvx512Vbmi | kAvx512Bf16 | kFastBf16Dot;
-
 /// Every kernel, best first; the last one needs nothing.
 std::span<const PanelKernel> PanelKernels();
 
