@@ -10,7 +10,7 @@
 namespace sluice {
 namespace {
 
-constexpr int64_t kWidthMax = 1 << 20, kExpertsMax = 1 << 16;
+constexpr int64_t kWidthMax = 1 << 20, kExpertsMax = 1 << 16, kHeadsMax = 1 << 12;
 
 // The whole of `text` as a number in [1, max]; 0 if it is not one.
 int64_t Number(std::string_view text, int64_t max) {
@@ -27,9 +27,12 @@ int32_t Pick(const std::vector<double>& weights, double point) {
   return static_cast<int32_t>(e);
 }
 
-// A shape in numbers; nothing if `text` is not made of digits and crosses.
+bool IsInNumbers(std::string_view text) {
+  return text.find('x') != text.npos && text.find_first_not_of("0123456789x") == text.npos;
+}
+
+// Nothing if `text` is no shape in numbers.
 std::optional<MoeShape> ShapeInNumbers(std::string_view text) {
-  if (text.find_first_not_of("0123456789x") != text.npos) return std::nullopt;
   MoeShape shape{.name = std::string(text)};
   int64_t* const fields[] = {&shape.hidden, &shape.intermediate, &shape.experts, &shape.top_k,
                              &shape.shared};
@@ -49,12 +52,20 @@ std::optional<MoeShape> ShapeInNumbers(std::string_view text) {
 }  // namespace
 
 Result<MoeShape> ReadMoeShape(std::string_view geometry) {
-  if (auto shape = ShapeInNumbers(geometry)) return *std::move(shape);
+  if (IsInNumbers(geometry)) {
+    if (auto shape = ShapeInNumbers(geometry)) return *std::move(shape);
+    return ParamError(Code::kInvalidArgument, "geometry",
+                      "--geometry has {}, which is not HIDDENxINTERMEDIATExEXPERTSxTOP_K[xSHARED] "
+                      "with widths from 1 to {}, experts from 1 to {} and at most as many a row",
+                      Quoted(geometry), kWidthMax, kExpertsMax);
+  }
   TRY(const ModelPath model, ResolveModelPath(geometry));
   TRY(const JsonObject config, JsonObject::Read(model.config_path));
   FieldReader read(config);
   MoeShape shape{.name = model.name};
-  const char* const experts = read.Has("num_local_experts") ? "num_local_experts" : "num_experts";
+  // Grok's words; its dense layer runs beside the experts as a shared one does.
+  const bool grok = read.Has("num_local_experts");
+  const char* const experts = grok ? "num_local_experts" : "num_experts";
   if (!read.Has(experts))
     return Error(Code::kUnsupported, "{}: no experts (num_experts is missing)", config.source());
   shape.hidden = read.Int("hidden_size", 1, kWidthMax);
@@ -64,6 +75,9 @@ Result<MoeShape> ReadMoeShape(std::string_view geometry) {
   const int64_t shared = read.Int("num_shared_experts", 0, 64, 0);
   shape.shared = shared * read.Int("moe_shared_expert_intermediate_size", 1, kWidthMax,
                                    std::max<int64_t>(shape.intermediate, 1));
+  if (grok && read.Bool("residual_moe", false))
+    shape.shared = read.Int("intermediate_size", 1, kWidthMax);
+  if (grok) shape.activation = Activation::kGeluTanh;
   shape.n_group = static_cast<int>(read.Int("n_group", 0, shape.experts, 0));
   shape.topk_group = static_cast<int>(read.Int("topk_group", 0, shape.n_group, 0));
   RETURN_IF_ERROR(read.status());
@@ -100,8 +114,19 @@ Result<std::vector<LinearShape>> ReadLinearShapes(std::string_view geometry) {
   const int64_t hidden = read.Int("hidden_size", 1, kWidthMax);
   const int64_t intermediate = read.Int("intermediate_size", 1, kWidthMax);
   const int64_t vocabulary = read.Int("vocab_size", 1, kWidthMax);
+  const int64_t heads = read.Int("num_attention_heads", 1, kHeadsMax);
+  const int64_t kv_heads =
+      read.Int("num_key_value_heads", 1, kHeadsMax, std::max<int64_t>(heads, 1));
+  const int64_t head_dim = read.Int("head_dim", 1, kHeadsMax,
+                                    std::max<int64_t>(hidden / std::max<int64_t>(heads, 1), 1));
   RETURN_IF_ERROR(read.status());
-  return std::vector<LinearShape>{{"hidden", hidden, hidden},
+  // Beside latent attention, linear attention, whose gate is as wide as its queries.
+  const bool linear = read.Has("kv_lora_rank");
+  const LinearShape first = linear
+                                ? LinearShape{"q|k|v|gate", 4 * heads * head_dim, hidden}
+                                : LinearShape{"q|k|v", (heads + 2 * kv_heads) * head_dim, hidden};
+  return std::vector<LinearShape>{first,
+                                  {"attention out", hidden, heads * head_dim},
                                   {"dense gate|up", 2 * intermediate, hidden},
                                   {"dense down", hidden, intermediate},
                                   {"lm_head", vocabulary, hidden}};

@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "base/status.h"
+#include "kernels/linear/activation.h"
 
 namespace sluice {
 
@@ -18,6 +19,7 @@ struct MoeShape {
   int64_t hidden = 0, intermediate = 0, experts = 0, top_k = 0;
   int64_t shared = 0;               // intermediate width of the shared experts together; 0: none
   int n_group = 0, topk_group = 0;  // of the router; 0: no groups
+  Activation activation = Activation::kSilu;
 };
 
 /// Of a shipped geometry, a directory with config.json, or
@@ -36,7 +38,9 @@ struct LinearShape {
   int64_t outputs = 0, inputs = 0;
 };
 
-/// The products that every geometry has: hidden x hidden, a dense feed-forward layer, lm_head.
+/// The products that every geometry has: queries, keys, values (and the gate of linear attention)
+/// as one, the output of attention, a dense feed-forward layer, lm_head. Errors: as of
+/// ReadMoeShape.
 Result<std::vector<LinearShape>> ReadLinearShapes(std::string_view geometry);
 
 /// "OUTPUTSxINPUTS", both in [1, 2^20]. Errors: kInvalidArgument.

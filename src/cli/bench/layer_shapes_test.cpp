@@ -28,6 +28,9 @@ TEST(MoeShape, IsReadFromEveryFamilysWords) {
   ASSERT_TRUE(grok.ok());
   EXPECT_EQ(grok->experts, 8);
   EXPECT_EQ(grok->top_k, 2);
+  EXPECT_EQ(grok->intermediate, 16384);
+  EXPECT_EQ(grok->shared, 32768);
+  EXPECT_EQ(grok->activation, Activation::kGeluTanh);
   for (const std::string& name : ShippedGeometries()) EXPECT_TRUE(ReadMoeShape(name).ok()) << name;
 }
 
@@ -43,6 +46,8 @@ TEST(MoeShape, IsReadFromNumbers) {
   for (const char* text : {"64", "64x32x8", "64x32x8x9", "64x32x8x2x", "64x32x8x2x1x1", "x", "",
                            "0x32x8x2", "64x32x99999999999999999999x2"})
     EXPECT_FALSE(ReadMoeShape(text).ok()) << text;
+  EXPECT_THAT(ReadMoeShape("64x32x8x9").status().message(),
+              HasSubstr("HIDDENxINTERMEDIATExEXPERTSxTOP_K"));
 }
 
 TEST(MoeShape, RefusesAModelThatDoesNotExist) {
@@ -79,6 +84,20 @@ TEST(MoeWork, CountsActiveExpertsOnceAndRowsEachTime) {
   EXPECT_DOUBLE_EQ(work.bytes, 3 * 1000 + 70);
   EXPECT_DOUBLE_EQ(work.flop, 2 * 3 * 10 * (6 * 4 + 3 * 3));
   EXPECT_DOUBLE_EQ(MoeWork(shape, {}, 1000, 70).bytes, 0);
+}
+
+TEST(LinearShapes, AreThoseOfTheGeometrysLayers) {
+  const auto qwen = ReadLinearShapes("Qwen3-30B-A3B");
+  ASSERT_TRUE(qwen.ok());
+  EXPECT_EQ(qwen->front().name, "q|k|v");
+  EXPECT_EQ(qwen->front().outputs, (32 + 2 * 4) * 128);
+  EXPECT_EQ(qwen->front().inputs, 2048);
+  const auto ling = ReadLinearShapes("Ling-2.6-flash");
+  ASSERT_TRUE(ling.ok());
+  EXPECT_EQ(ling->front().name, "q|k|v|gate");
+  EXPECT_EQ(ling->front().outputs, 4 * 32 * 128);
+  for (const std::string& name : ShippedGeometries())
+    EXPECT_TRUE(ReadLinearShapes(name).ok()) << name;
 }
 
 TEST(LinearWork, CountsAMultiplicationAndAnAdditionAnElement) {

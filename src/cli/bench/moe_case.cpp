@@ -215,6 +215,7 @@ MoeArgs BenchMoeCase::Args(const MoeContender& contender, View<const float, 2> x
           .weights = {weights.data(), {x.dim(0), layer_.shape.top_k}},
           .experts = &layer_.experts,
           .shared = Shared(contender),
+          .activation = layer_.shape.activation,
           .rounding = Rounding::kBf16,
           .bf16_inputs = true,
           .activations = activations_,
