@@ -2,7 +2,7 @@
 """Times one mixture-of-experts layer of KTransformers' kt-kernel (PyPI), beside `sluice bench moe`.
 
     python3 -m venv venv && venv/bin/pip install torch && venv/bin/pip download --no-deps kt-kernel
-    mkdir kt && cd kt && unzip ../kt_kernel-*.whl && cd ..
+    python3 -m zipfile -e kt_kernel-*.whl kt
     venv/bin/python bench/peers/kt_kernel_moe.py kt --format bf16 --threads 1 --tokens 1,8,32,512
 
 Uniform random routing, drawn anew for every call; medians of --runs calls. The caller spins while the workers work, so on

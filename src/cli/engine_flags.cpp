@@ -49,7 +49,7 @@ void AddModelFlags(CLI::App& parser, EngineOptions& o) {
   parser
       .add_option("--quantization-group-size", o.quantization_group_size,
                   "Inputs that share an int4 scale")
-      ->check(CLI::IsMember({32, 64, 128}))
+      ->check(CLI::IsMember({"32", "64", "128"}))
       ->capture_default_str()
       ->group(group);
   parser

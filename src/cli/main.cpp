@@ -1,5 +1,5 @@
 // The program: finds the subcommand, parses its flags, runs it.
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -55,7 +55,10 @@ std::string Words(const CLI::App& parser) {
 /// What the parser did not know: the first one, with the nearest known name.
 int ReportUnknown(const CLI::App& parser, const std::string& argument) {
   if (argument.size() < 2 || argument[0] != '-') {
-    fmt::print(stderr, "sluice: error: unexpected argument '{}'\n", argument);
+    std::vector<std::string> parts;
+    for (const CLI::App* part : parser.get_subcommands({})) parts.push_back(part->get_name());
+    fmt::print(stderr, "sluice: error: unexpected argument '{}'{}{}\n", argument,
+               parts.empty() ? "" : ", allowed are ", fmt::join(parts, ", "));
   } else {
     std::vector<std::string> known;
     for (const CLI::Option* option : parser.get_options())

@@ -14,7 +14,7 @@ constexpr double kTop = 84, kRow = 78, kBarHeight = 26, kWorkHeight = 12;
 
 // Of kStageNames, then of the parts of ProductWork.
 constexpr const char* kColours[] = {"#8c6d31", "#e7ba52", "#d6616b", "#3b6fb6", "#7b4173",
-                                    "#6baed6", "#31a354", "#c7c7c7", "#ededed"};
+                                    "#6baed6", "#4a90d9", "#31a354", "#c7c7c7", "#ededed"};
 constexpr const char* kWorkNames[] = {"arithmetic at peak", "reading at bandwidth",
                                       "unpacking in registers"};
 constexpr const char* kWorkColours[] = {"#9ecae1", "#74c476", "#fc9272"};
@@ -63,14 +63,15 @@ class Svg {
   std::string out_;
 };
 
-void DrawLegend(Svg& svg) {
+void DrawLegend(Svg& svg, std::span<const StageBreakdown> calls) {
   double x = 12;
   const auto entry = [&](double y, std::string_view name, std::string_view colour) {
     svg.Rect(x, y - 9, 10, 10, colour, name);
     svg.Text(x + 14, y, name);
     x += 30 + 6.6 * static_cast<double>(name.size());
   };
-  for (size_t s = 0; s < std::size(kStageNames); ++s) entry(44, kStageNames[s], kColours[s]);
+  for (size_t s = 0; s < std::size(kStageNames); ++s)
+    if (AnyHas(calls, s)) entry(44, kStageNames[s], kColours[s]);
   x = 12;
   for (size_t w = 0; w < std::size(kWorkNames); ++w) entry(64, kWorkNames[w], kWorkColours[w]);
   entry(64, "hidden: more work than the products took time", "url(#hidden)");
@@ -111,7 +112,7 @@ Status PlotBreakdowns(std::string_view title, std::span<const StageBreakdown> ca
                       const std::string& path) {
   Svg svg(kTop + kRow * static_cast<double>(calls.size()));
   svg.Text(12, 22, title, "font-size='15' font-weight='bold'");
-  DrawLegend(svg);
+  DrawLegend(svg, calls);
   for (size_t i = 0; i < calls.size(); ++i)
     DrawCall(svg, calls[i], kTop + kRow * static_cast<double>(i));
   std::ofstream file(path);

@@ -15,7 +15,10 @@ void AddThreads(CLI::App& parser, int& threads) {
 void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
   parser.add_option("--geometry", o.geometries, "Shipped geometries or directories of checkpoints")
       ->delimiter(',');
-  parser.add_option("--tokens", o.tokens, "Rows of a call")->delimiter(',')->capture_default_str();
+  parser.add_option("--tokens", o.tokens, "Rows of a call")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, kBenchTokensMax))
+      ->capture_default_str();
   parser
       .add_option(
           "--format", o.formats,
@@ -25,7 +28,8 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
       ->capture_default_str();
   parser
       .add_option("--quantization-group-size,--group-size", o.group_size,
-                  "Inputs that share an int4 scale: 32, 64, 128")
+                  "Inputs that share an int4 scale")
+      ->check(CLI::IsMember({"32", "64", "128"}))
       ->capture_default_str();
   parser.add_flag("--quantization-zero-points,--zero-points", o.zero_points,
                   "A zero point for each int4 group");
@@ -53,10 +57,17 @@ void AddLayerFlags(CLI::App& parser, BenchLayerOptions& o) {
       ->check(NotNegative)
       ->capture_default_str();
   parser.add_flag("--json", o.json, "JSON instead of a table");
-  parser.add_flag(
-      "--tune", o.tune,
-      "Measure other block sizes against the present ones instead, and print those that "
-      "win by more than noise as lines of block_sizes_table.inc");
+  parser
+      .add_flag("--tune", o.tune,
+                "Measure other block sizes against the present ones instead, and print those that "
+                "win by more than noise as lines of block_sizes_table.inc")
+      ->excludes("--json");
+  parser
+      .add_option("--trace", o.trace_path,
+                  "Write a Chrome trace: a track a thread, its stages in three runs of each line")
+      ->excludes("--tune");
+  parser.add_option("--plot", o.plot_path, "Write the stages of a call of each line as SVG")
+      ->excludes("--tune");
   parser.add_option("--tune-file", o.tune_path, "Add these lines to a file")->needs("--tune");
 }
 
@@ -83,19 +94,20 @@ constexpr const char* kTurns =
 constexpr const char* kStagesHelp =
     "--trace and --plot break calls down that are made beside the measured ones. Visible: the "
     "stages\n"
+    "(of those that a line has)\n"
     "  sort        rows by expert\n"
     "  gather      rows copied (or quantised) into packed blocks\n"
     "  unpack      weights decoded into scratch, for several register blocks\n"
-    "  gate/up, down   the products themselves, reading weights included\n"
+    "  gate/up, down, product   the products themselves, reading weights included\n"
     "  activation  of gate, times up; combine: rows of experts to rows of the output\n"
     "  waiting     for another lane\n"
     "as means over the lanes, so they add up to the call. Hidden: arithmetic (at the peak), "
     "reading\n"
     "weights (at the bandwidth) and unpacking in registers (at the rate of `bench machine`) all "
     "take\n"
-    "place inside gate/up and down; what they would take one after another, less the time of "
-    "these\n"
-    "two stages, is the least that was done at the same time.\n";
+    "place inside the products; what they would take one after another, less the time of the "
+    "products,\n"
+    "is the least that was done at the same time.\n";
 
 constexpr const char* kMachineLines =
     "All threads together, medians of 7:\n"
@@ -162,9 +174,6 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   moe.add_flag("--cached", parts.moe.cached,
                "Calls follow each other on the same rows and experts; their weights count as "
                "cached, not as bytes read from memory");
-  moe.add_option("--trace", parts.moe.trace_path,
-                 "Write a Chrome trace: a track a thread, its stages in three calls of each line");
-  moe.add_option("--plot", parts.moe.plot_path, "Write the stages of a call of each line as SVG");
   moe.footer(
       std::string(kCeilings) + kTurns + kStagesHelp +
       "Examples: every format; skew and parts beside each other; a device's share; an empty call\n"
@@ -194,7 +203,7 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
           "Of a matrix, by turns; they count as cached, not as bytes read from memory [as many "
           "as no cache holds]")
       ->check(CLI::Range(1, 10000));
-  linear.footer(std::string(kCeilings) +
+  linear.footer(std::string(kCeilings) + kStagesHelp +
                 "Examples:\n"
                 "  sluice bench linear --shapes 4096x4096,8192x1024 --tokens 1,16,512\n"
                 "  sluice bench linear --shapes 256x256 --tokens 8 --copies 8 --threads 1");

@@ -60,12 +60,15 @@ LayerWork MeanOf(LayerWork sum, int calls) {
 
 }  // namespace
 
+Status CheckWritable(const char* flag, const std::string& path) {
+  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
+  return ParamError(Code::kInvalidArgument, flag, "--{}: {} cannot be written", flag, Quoted(path));
+}
+
 Result<std::unique_ptr<LayerBench>> LayerBench::Make(const BenchLayerOptions& options) {
-  constexpr int64_t kTokensMax = 1 << 20;
-  for (const int64_t tokens : options.tokens)
-    if (tokens < 1 || tokens > kTokensMax)
-      return ParamError(Code::kInvalidArgument, "tokens", "--tokens has {}, allowed are 1 to {}",
-                        tokens, kTokensMax);
+  RETURN_IF_ERROR(CheckWritable("tune-file", options.tune_path));
+  RETURN_IF_ERROR(CheckWritable("trace", options.trace_path));
+  RETURN_IF_ERROR(CheckWritable("plot", options.plot_path));
   TRY(const Machine machine, LimitedMachine(options.cpu_isa));
   const int threads = options.threads > 0 ? options.threads : UsableCores();
   return std::unique_ptr<LayerBench>(new LayerBench(options, machine, threads));
@@ -77,7 +80,9 @@ LayerBench::LayerBench(const BenchLayerOptions& options, Machine machine, int th
       team_(threads, true),
       run_([this](const std::function<void(int)>& function) {
         team_.Run([&](int lane) { function(lane); });
-      }) {}
+      }) {
+  trace::NameThread("lane 0");
+}
 
 Status LayerBench::Use(const BenchFormat& format) {
   TRY(peak_, PeakOf(machine_, format));
@@ -196,6 +201,7 @@ std::vector<LayerFigures> LayerBench::Measure(int64_t tokens, std::span<const St
 
 void LayerBench::Trace(const Steps& steps, const std::string& label, LayerFigures& figures) {
   constexpr int kCalls = 3;
+  if (options_.trace_path.empty() && options_.plot_path.empty()) return;
   const int lanes = team_.lanes();
   if (!unpack_rate_) unpack_rate_ = UnpackRate(format_, machine_, lanes, run_);
   labels_.push_back(label);
@@ -224,6 +230,7 @@ void LayerBench::Trace(const Steps& steps, const std::string& label, LayerFigure
   const Call& call = calls[kCalls / 2];
   const LayerSummary summary = Summarise(figures);
   StageBreakdown stages = BreakDown(trace::Events(), call.begin_ns, call.end_ns, lanes);
+  stages.DivideBy(steps.calls);
   stages.label = fmt::format("{}, {} tokens", figures.line, figures.tokens);
   stages.work.arithmetic = call.work.flop / summary.flops;
   stages.work.reading = call.work.bytes / summary.bandwidth;
@@ -231,6 +238,22 @@ void LayerBench::Trace(const Steps& steps, const std::string& label, LayerFigure
     stages.work.unpacking =
         std::max(0.0, call.work.bytes - static_cast<double>(stages.unpacked_bytes)) / *unpack_rate_;
   figures.stages = std::move(stages);
+}
+
+Status LayerBench::CheckPlot(const BenchLayerOptions& options, size_t geometries, size_t formats) {
+  if (options.plot_path.empty() || geometries * formats == 1) return {};
+  return ParamError(Code::kInvalidArgument, "plot",
+                    "--plot draws one layer, asked for are {} geometries in {} formats", geometries,
+                    formats);
+}
+
+Status LayerBench::WriteTraces(const LayerReport& report, const std::string& title) const {
+  if (!options_.trace_path.empty()) RETURN_IF_ERROR(trace::WriteChromeTrace(options_.trace_path));
+  if (options_.plot_path.empty()) return {};
+  std::vector<StageBreakdown> calls;
+  for (const LayerFigures& f : report.figures())
+    if (f.stages) calls.push_back(*f.stages);
+  return PlotBreakdowns(title, calls, options_.plot_path);
 }
 
 std::vector<float> RandomRows(SplitMix64& random, int64_t count) {

@@ -21,7 +21,8 @@ namespace sluice {
 
 class LayerBench {
  public:
-  /// Checks tokens, threads and instruction set. Errors: kInvalidArgument, kUnsupported.
+  /// Checks the instruction set and that the tuner's file can be written. Errors:
+  /// kInvalidArgument, kUnsupported.
   static Result<std::unique_ptr<LayerBench>> Make(const BenchLayerOptions& options);
 
   /// What is measured next has these weights and rows: chooses the peak to compare with. Errors:
@@ -48,10 +49,14 @@ class LayerBench {
   /// How many calls of `run` take about two milliseconds when they follow each other, at most
   /// 10,000.
   int CallsInARun(const std::function<void()>& run);
-  /// Sets `figures.stages` from calls beside the measured ones: of three with their stages
-  /// recorded, the one of median time. The work inside its products: at the ceilings of the
-  /// measured runs. `label`: of the call in a trace.
+  /// Sets `figures.stages`, if a trace or a plot was asked for, from runs beside the measured ones:
+  /// of three with their stages recorded, the one of median time, by the call. The work inside its
+  /// products: at the ceilings of the measured runs. `label`: of the run in a trace.
   void Trace(const Steps& steps, const std::string& label, LayerFigures& figures);
+  /// Errors of a plot that would have more than one title: kInvalidArgument.
+  static Status CheckPlot(const BenchLayerOptions& options, size_t geometries, size_t formats);
+  /// Writes the trace and the plot that were asked for. Errors: a file cannot be written.
+  Status WriteTraces(const LayerReport& report, const std::string& title) const;
   /// Looks for better block sizes for products of some `rows` rows and `inputs_min` to `inputs_max`
   /// inputs, which `steps` are made of, and keeps their line. Nothing is done where rows are few,
   /// or quantised: these are not blocked by the table.
@@ -75,6 +80,10 @@ class LayerBench {
   std::optional<double> unpack_rate_;  // of format_, stored bytes per second; 0: nothing to unpack
   std::deque<std::string> labels_;     // of traced calls, which trace events point to
 };
+
+/// The file that a flag names can be written: known now, not when what was measured would be lost.
+/// An empty path is none. Errors: kInvalidArgument.
+Status CheckWritable(const char* flag, const std::string& path);
 
 /// Values like activations, and their bfloat16s.
 std::vector<float> RandomRows(SplitMix64& random, int64_t count);

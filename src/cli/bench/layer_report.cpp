@@ -31,18 +31,23 @@ std::string Remark(const bench::SteadyRuns& runs) {
 }
 
 void PrintStages(const std::vector<LayerFigures>& figures) {
-  if (figures.empty() || !figures.front().stages) return;
+  std::vector<StageBreakdown> calls;
+  for (const LayerFigures& f : figures)
+    if (f.stages) calls.push_back(*f.stages);
+  if (calls.empty()) return;
   Print(
       "\nstages of a traced call, ms (means of the lanes), and the work inside its products\n"
       "{:<26} {:>6} {:>9}",
       "", "tokens", "ms");
-  for (const std::string_view name : kStageNames) Print(" {:>10}", name);
+  for (size_t i = 0; i < std::size(kStageNames); ++i)
+    if (AnyHas(calls, i)) Print(" {:>10}", kStageNames[i]);
   Print(" | {:>10} {:>9} {:>9} {:>9}\n", "arithmetic", "reading", "unpacking", "hidden");
   for (const LayerFigures& f : figures) {
     if (!f.stages) continue;
     const StageBreakdown& s = *f.stages;
     Print("{:<26} {:>6} {:>9.3f}", f.line, f.tokens, s.seconds * 1e3);
-    for (const StageTime& stage : s.stages) Print(" {:>10.3f}", stage.seconds * 1e3);
+    for (size_t i = 0; i < std::size(kStageNames); ++i)
+      if (AnyHas(calls, i)) Print(" {:>10.3f}", s.stages[i].seconds * 1e3);
     Print(" | {:>10.3f} {:>9.3f} {:>9.3f} {:>9.3f}\n", s.work.arithmetic * 1e3,
           s.work.reading * 1e3, s.work.unpacking * 1e3, s.hidden_seconds() * 1e3);
   }

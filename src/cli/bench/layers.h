@@ -7,9 +7,11 @@
 
 namespace sluice {
 
+inline constexpr int64_t kBenchTokensMax = 1 << 20;  // of a call
+
 struct BenchLayerOptions {
   std::vector<std::string> geometries;
-  std::vector<int64_t> tokens = {1, 8, 32, 512, 2048};
+  std::vector<int64_t> tokens = {1, 8, 32, 512, 2048};  // each in [1, kBenchTokensMax]
   std::vector<std::string> formats = {"bf16"};
   int64_t group_size = 64;                          // of int4
   bool zero_points = false;                         // of int4
@@ -20,7 +22,9 @@ struct BenchLayerOptions {
   double seconds_max = 20;  // of lines that take turns; after that no disturbed run is repeated
   uint64_t seed = 1;
   bool json = false;
-  bool tune = false;  // look for better block sizes instead of measuring
+  std::string trace_path;  // a Chrome trace of the lanes' stages; empty: none
+  std::string plot_path;   // the breakdown as SVG; empty: none
+  bool tune = false;       // look for better block sizes instead of measuring
   std::string
       tune_path;  // file that lines for the table are added to; empty: they are only printed
 };
@@ -33,10 +37,8 @@ struct BenchMoeOptions : BenchLayerOptions {
   std::vector<std::string> routings = {"uniform"};
   std::vector<std::string> experts = {"all"};  // or "routed": without the shared one
   std::vector<std::string> ablate = {"none"};  // parts that are switched off, joined by +
-  bool router = false;     // runs before every call, and alone in a line of its own
-  bool cached = false;     // calls follow each other on the same rows and experts
-  std::string trace_path;  // a Chrome trace of the lanes' stages; empty: none
-  std::string plot_path;   // the breakdown as SVG; empty: none
+  bool router = false;  // runs before every call, and alone in a line of its own
+  bool cached = false;  // calls follow each other on the same rows and experts
 };
 
 struct BenchLinearOptions : BenchLayerOptions {

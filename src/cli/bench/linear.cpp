@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/machine.h"
 #include "base/units.h"
 #include "cli/bench/layer_bench.h"
 #include "cli/bench/weights.h"
@@ -95,6 +96,7 @@ Status MeasureShape(const BenchLinearOptions& options, const LinearShape& shape,
       continue;
     }
     LayerFigures f = bench.Measure(tokens, std::span(&steps, 1)).front();
+    bench.Trace(steps, fmt::format("{}, {}, {} tokens", shape.name, format.name, tokens), f);
     f.error = Error(x, y, weights.front(), format.activations, tokens);
     report.Add(f);
   }
@@ -122,6 +124,7 @@ Result<std::vector<LinearShape>> ReadShapes(const BenchLinearOptions& options) {
 Status Run(const BenchLinearOptions& options) {
   TRY(const std::vector<LinearShape> shapes, ReadShapes(options));
   TRY(const std::vector<BenchFormat> formats, ReadFormats(options));
+  RETURN_IF_ERROR(LayerBench::CheckPlot(options, 1, formats.size()));
   TRY(const auto bench, LayerBench::Make(options));
   LayerReport report(options.json, ReportCpu(bench->machine(), bench->team().lanes()));
   std::string sizes;
@@ -149,7 +152,8 @@ Status Run(const BenchLinearOptions& options) {
   }
   if (options.tune) return bench->WriteTuned();
   report.Finish();
-  return {};
+  return bench->WriteTraces(report,
+                            fmt::format("products, {}, {}", formats.front().name, ProcessorName()));
 }
 
 }  // namespace

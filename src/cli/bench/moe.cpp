@@ -1,9 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 
-#include "base/trace.h"
 #include "cli/bench/layer_bench.h"
 #include "cli/bench/moe_case.h"
 #include "cli/bench/moe_cuda.h"
@@ -11,29 +9,19 @@
 namespace sluice {
 namespace {
 
-// Now, not when what was measured would be lost.
-Status CheckWritable(const char* flag, const std::string& path) {
-  if (path.empty() || std::ofstream(path, std::ios::app)) return {};
-  return ParamError(Code::kInvalidArgument, flag, "--{}: {} cannot be written", flag, Quoted(path));
-}
-
-Status CheckPlot(const BenchMoeOptions& options, size_t formats) {
-  if (options.plot_path.empty() || options.geometries.size() * formats == 1) return {};
-  return ParamError(Code::kInvalidArgument, "plot",
-                    "--plot draws one layer, asked for are {} geometries in {} formats",
-                    options.geometries.size(), formats);
-}
-
 Status CheckOptions(const BenchMoeOptions& options) {
   if (options.device != "cpu" && options.device != "cuda")
     return ParamError(Code::kInvalidArgument, "device", "--device is {}, allowed are cpu, cuda",
                       Quoted(options.device));
   if (options.device == "cpu" && options.ranks != std::vector<int>{1})
-    return ParamError(Code::kInvalidArgument, "ranks", "--ranks needs --device cuda");
+    return ParamError(Code::kInvalidArgument, "ranks",
+                      "--ranks is {}, and --device cpu allows only 1",
+                      fmt::join(options.ranks, ","));
   if (options.router && options.ep_share != "1/1")
     return ParamError(Code::kInvalidArgument, "router",
                       "--router chooses among all experts, --ep-share is {}", options.ep_share);
-  RETURN_IF_ERROR(CheckPlot(options, options.formats.size()));
+  RETURN_IF_ERROR(
+      LayerBench::CheckPlot(options, options.geometries.size(), options.formats.size()));
   RETURN_IF_ERROR(CheckWritable("trace", options.trace_path));
   return CheckWritable("plot", options.plot_path);
 }
@@ -98,11 +86,10 @@ void MeasureTokens(const BenchMoeOptions& options, const std::vector<MoeContende
   if (options.tune) return TuneContenders(layer.shape, tokens, all, bench);
   std::vector<LayerFigures> figures = bench.Measure(tokens, all);
   for (size_t i = 0; i < figures.size(); ++i) {
-    if (!options.trace_path.empty() || !options.plot_path.empty())
-      bench.Trace(all[i],
-                  fmt::format("{}, {}, {}, {} tokens", layer.shape.name, format.name,
-                              contenders[i].name, tokens),
-                  figures[i]);
+    bench.Trace(all[i],
+                fmt::format("{}, {}, {}, {} tokens", layer.shape.name, format.name,
+                            contenders[i].name, tokens),
+                figures[i]);
     c.Run(contenders[i], exec);  // once more: the routing has been drawn anew
     figures[i].error = c.Error(contenders[i], exec);
     report.Add(figures[i]);
@@ -133,21 +120,11 @@ Status MeasureLayer(const BenchMoeOptions& options, const MoeShape& shape,
   return {};
 }
 
-Status WriteTraces(const BenchMoeOptions& options, const LayerReport& report,
-                   const std::string& title) {
-  if (!options.trace_path.empty()) RETURN_IF_ERROR(trace::WriteChromeTrace(options.trace_path));
-  if (options.plot_path.empty()) return {};
-  std::vector<StageBreakdown> calls;
-  for (const LayerFigures& f : report.figures())
-    if (f.stages) calls.push_back(*f.stages);
-  return PlotBreakdowns(title, calls, options.plot_path);
-}
-
 Status Run(const BenchMoeOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   if (options.device == "cuda") return BenchMoeOnCuda(options);
   TRY(const std::vector<BenchFormat> formats, ReadFormats(options));
-  RETURN_IF_ERROR(CheckPlot(options, formats.size()));
+  RETURN_IF_ERROR(LayerBench::CheckPlot(options, options.geometries.size(), formats.size()));
   std::vector<MoeShape> shapes;
   for (const std::string& geometry : options.geometries) {
     TRY(const MoeShape whole, ReadMoeShape(geometry));
@@ -156,16 +133,14 @@ Status Run(const BenchMoeOptions& options) {
     shapes.push_back(std::move(shape));
   }
   TRY(const auto bench, LayerBench::Make(options));
-  trace::NameThread("lane 0");
   LayerReport report(options.json, ReportCpu(bench->machine(), bench->team().lanes()));
   for (const MoeShape& shape : shapes)
     for (const BenchFormat& format : formats)
       RETURN_IF_ERROR(MeasureLayer(options, shape, format, *bench, report));
   if (options.tune) return bench->WriteTuned();
   report.Finish();
-  return WriteTraces(
-      options, report,
-      fmt::format("{}, {}, {}", shapes.front().name, formats.front().name, ProcessorName()));
+  return bench->WriteTraces(report, fmt::format("{}, {}, {}", shapes.front().name,
+                                                formats.front().name, ProcessorName()));
 }
 
 }  // namespace

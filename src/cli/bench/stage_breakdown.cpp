@@ -102,9 +102,26 @@ std::vector<Piece> OthersWaiting(const Lanes& lanes, size_t lane) {
 
 const StageTime& StageBreakdown::of(std::string_view stage) const { return stages[StageOf(stage)]; }
 
+double StageBreakdown::product_seconds() const {
+  return of("gate/up").seconds + of("down").seconds + of("product").seconds;
+}
+
 double StageBreakdown::hidden_seconds() const {
-  const double products = of("gate/up").seconds + of("down").seconds;
-  return std::max(0.0, work.arithmetic + work.reading + work.unpacking - products);
+  return std::max(0.0, work.arithmetic + work.reading + work.unpacking - product_seconds());
+}
+
+void StageBreakdown::DivideBy(int calls) {
+  seconds /= calls;
+  unpacked_bytes /= calls;
+  for (StageTime& stage : stages) {
+    stage.seconds /= calls;
+    stage.beside_waiting /= calls;
+  }
+}
+
+bool AnyHas(std::span<const StageBreakdown> calls, size_t stage) {
+  return std::ranges::any_of(
+      calls, [=](const StageBreakdown& call) { return call.stages[stage].seconds > 0; });
 }
 
 StageBreakdown BreakDown(std::span<const trace::Event> events, uint64_t begin_ns, uint64_t end_ns,

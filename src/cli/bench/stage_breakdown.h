@@ -12,9 +12,11 @@
 
 namespace sluice {
 
-/// Stages in the order in which rows pass through them; "other" is time that no stage covers.
-inline constexpr std::string_view kStageNames[] = {
-    "sort", "gather", "unpack", "gate/up", "activation", "down", "combine", "waiting", "other"};
+/// Stages in the order in which rows pass through them (a dense product is gathered, unpacked and
+/// multiplied); "other" is time that no stage covers.
+inline constexpr std::string_view kStageNames[] = {"sort",       "gather", "unpack",  "gate/up",
+                                                   "activation", "down",   "product", "combine",
+                                                   "waiting",    "other"};
 
 /// A stage's own time (stages inside it excepted), in seconds as a mean over the lanes: they add up
 /// to the call's time.
@@ -38,10 +40,17 @@ struct StageBreakdown {
   ProductWork work;
 
   const StageTime& of(std::string_view stage) const;
+  /// Of gate/up, down and product.
+  double product_seconds() const;
   /// Of `work`, what at least took place at the same time as other parts of it: its sum less the
-  /// time of gate/up and down.
+  /// time of the products.
   double hidden_seconds() const;
+  /// From a run of `calls` calls to a mean call; before `work` is set.
+  void DivideBy(int calls);
 };
+
+/// Whether any of the calls spent time in a stage of kStageNames.
+bool AnyHas(std::span<const StageBreakdown> calls, size_t stage);
 
 /// Of the call between two moments on `lanes` lanes; `events` may contain other calls'. A stage of
 /// an unknown name counts to the one around it.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -62,6 +63,23 @@ TEST(StageBreakdown, HidesTheWorkThatItsProductsHadNoTimeFor) {
   EXPECT_NEAR(b.hidden_seconds(), 40 * kNano, 1e-15);
   b.work = {50 * kNano, 10 * kNano, 0};
   EXPECT_EQ(b.hidden_seconds(), 0);
+}
+
+TEST(StageBreakdown, OfARunIsDividedByItsCalls) {
+  const trace::Event events[] = {
+      {"gather", 0, 20, 0, 0}, {"unpack", 20, 30, 500, 0}, {"product", 0, 90, 0, 0}};
+  StageBreakdown b = BreakDown(events, 0, 100, 1);
+  b.DivideBy(10);
+  EXPECT_NEAR(b.seconds, 10 * kNano, 1e-15);
+  EXPECT_NEAR(b.of("gather").seconds, 2 * kNano, 1e-15);
+  EXPECT_NEAR(b.product_seconds(), 6 * kNano, 1e-15);
+  EXPECT_EQ(b.unpacked_bytes, 50);
+  const auto has = [&](std::string_view stage) {
+    return AnyHas({&b, 1}, std::find(std::begin(kStageNames), std::end(kStageNames), stage) -
+                               std::begin(kStageNames));
+  };
+  EXPECT_TRUE(has("product"));
+  EXPECT_FALSE(has("gate/up"));
 }
 
 TEST(StageBreakdown, IsPlottedWithItsLabelsEscaped) {
