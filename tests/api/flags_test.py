@@ -11,6 +11,8 @@ import unittest
 
 BINARY, MODEL = sys.argv[1:3]
 SERVE = ["serve", "--model-path", MODEL, "--port", "0"]
+MOE = ["bench", "moe", "--geometry", "64x32x8x2"]
+LINEAR = ["bench", "linear", "--shapes", "64x64"]
 
 # arguments, what standard error says
 REFUSED = [
@@ -34,6 +36,37 @@ REFUSED = [
     (SERVE + ["--preferred-sampling-params", "[]"], "--preferred-sampling-params: must be a JSON object"),
     (SERVE + ["--preferred-sampling-params", '{"top_p": 2}'], "--preferred-sampling-params: top_p must be in"),
     (["serve", "--model-path", "/no/such/model", "--port", "0"], "/no/such/model"),
+    (SERVE + ["--quantization-group-size", "x"], "--quantization-group-size: x not in {32,64,128}"),
+    (["bench", "layer"], "'layer', allowed are machine, moe, linear"),
+    (["bench", "machine", "--threads", "5000"], "--threads: Value 5000 not in range 0 to 4096"),
+    (["bench", "moe"], "--geometry is required"),
+    (["bench", "moe", "--geometry", "Qwen9"], '"Qwen9" is neither a directory nor the name of a shipped geometry'),
+    (["bench", "moe", "--geometry", "64x32x8x9"], '"64x32x8x9", which is not HIDDENxINTERMEDIATExEXPERTSxTOP_K'),
+    (MOE + ["--tokens", "1,many"], "--tokens: Value many not in range 1 to 1048576"),
+    (MOE + ["--tokens", "99999999999999999999"], "--tokens: Value 99999999999999999999 not in range"),
+    (MOE + ["--format", "fp9"], '"fp9", allowed are bf16, fp8, fp8_block, int8, int4'),
+    (MOE + ["--group-size", "48"], "48 not in {32,64,128}"),
+    (MOE + ["--activation-quantization", "fp8"], '"fp8", allowed are auto, none, int8'),
+    (MOE + ["--cpu-isa", "sse"], '"sse", allowed are auto, avx2, avx_vnni, avx512, vnni, avx512_vbmi, avx512_bf16, amx'),
+    (MOE + ["--runs", "8"], "--runs: Value 8 not in range 9 to 10000"),
+    (MOE + ["--seconds-max", "nan"], "--seconds-max: nan is no number from 0 up"),
+    (MOE + ["--seed", "-1"], "--seed: -1 is negative"),
+    (MOE + ["--backend", "fast"], '"fast", allowed are auto, epmoe, fused, fused_v2'),
+    (MOE + ["--backend", "fused_v2", "--ablate", "speed"], '"speed", allowed are shared, prefetch, residency, overlap'),
+    (MOE + ["--backend", "epmoe", "--ablate", "prefetch"], "prefetch, which only fused_v2 and fused can do without"),
+    (MOE + ["--routing", "cold"], '"cold", allowed are uniform, zipf, hot'),
+    (MOE + ["--experts", "some"], '"some", allowed are all, routed'),
+    (MOE + ["--ep-share", "1/3"], "--ep-share is 1/3, but 64x32x8x2 has 8 experts"),
+    (MOE + ["--device", "tpu"], '"tpu", allowed are cpu, cuda'),
+    (MOE + ["--ranks", "2"], "--ranks is 2"),
+    (MOE + ["--trace", "/no/such/folder/trace"], "--trace"),
+    (MOE + ["--plot", "plot.svg", "--format", "bf16,fp8"], "--plot draws one layer"),
+    (MOE + ["--tune", "--tune-file", "/no/such/folder/lines"], "--tune-file"),
+    (MOE + ["--tune", "--plot", "plot.svg"], "excludes"),
+    (["bench", "linear"], "--geometry or --shapes is needed"),
+    (["bench", "linear", "--shapes", "4096"], '"4096" is not OUTPUTSxINPUTS'),
+    (LINEAR + ["--copies", "0"], "--copies: Value 0 not in range 1 to 10000"),
+    (LINEAR + ["--routing", "hot"], "unknown flag --routing"),
 ]
 
 
