@@ -30,8 +30,7 @@ __device__ Work WorkOf(const FusedParams& p, int rank, const ExpertTables& table
 template <Element kElement, bool kInstrumented>
 __global__ void __launch_bounds__(kThreads, 1)
     FusedMoeKernel(const __grid_constant__ FusedParams p) {
-  extern __shared__ __align__(1024) uint8_t memory[];
-  FusedShared& s = *reinterpret_cast<FusedShared*>(memory);
+  FusedShared& s = *DynamicShared<FusedShared>();
   const int rank = blockIdx.x / p.ctas, cta = blockIdx.x % p.ctas;
   const int warp = threadIdx.x / kWarp;
   CtaTrace* const cta_trace = kInstrumented && p.trace ? p.trace + blockIdx.x : nullptr;

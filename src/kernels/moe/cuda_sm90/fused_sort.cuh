@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/moe/cuda_sm90/fused.h"
-#include "kernels/moe/cuda_sm90/ptx.cuh"
+#include "kernels/moe/cuda_sm90/instructions.cuh"
 #include "kernels/moe/cuda_sm90/rows.cuh"
 
 namespace sluice::moe_sm90 {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kernels/moe/cuda_sm90/fused_rows.cuh"
-#include "kernels/moe/cuda_sm90/wgmma.cuh"
 
 namespace sluice::moe_sm90 {
 
@@ -223,13 +222,6 @@ __device__ void RunFetches(const FusedParams& p, int rank, const Work& work, Fus
 
 // ---- Multiplying ----
 
-// The compiler may not move uses of the sums across this.
-template <int kCount>
-__device__ void HoldRegisters(float (&sums)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
-}
-
 struct MathThread {
   int group, warp, lane;  // warpgroup, its warp, the lane of it
 
@@ -326,11 +318,7 @@ struct Outputs {
   }
   __device__ float2 OutputFactors(int output) const {
     if (kElement == Element::kBf16) return {1, 1};
-    float2 factors;  // volatile: else the loads of a whole tile are hoisted, and registers spilled
-    asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];"
-                 : "=f"(factors.x), "=f"(factors.y)
-                 : "l"(scales + output));
-    return factors;
+    return LoadConstantPair(scales + output);
   }
   __device__ float OutputFactor(int output) const {
     return kElement == Element::kBf16 ? 1 : __ldg(scales + output);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/moe/cuda_sm90/fused_trace.h"
+#include "kernels/moe/cuda_sm90/instructions.cuh"
 
 namespace sluice::moe_sm90 {
 
@@ -37,12 +38,6 @@ class Tracer<true> {
   int warp_, count_ = 0;
   uint64_t start_ = 0;
 };
-
-__device__ inline uint64_t Nanoseconds() {
-  uint64_t ns;
-  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns)::"memory");
-  return ns;
-}
 
 /// One thread. The timer advances in steps of up to a microsecond: its next step.
 __device__ inline void ReadClocks(uint64_t& ns, uint64_t& ticks) {

@@ -2,6 +2,8 @@
 // a launch. Nothing here is shared with the fused kernel but what a warp does to a row.
 #include <mma.h>
 
+#include "kernels/moe/cuda_sm90/instructions.cuh"
+#include "kernels/moe/cuda_sm90/launch.h"
 #include "kernels/moe/cuda_sm90/plain.h"
 #include "kernels/moe/cuda_sm90/rows.cuh"
 
@@ -17,7 +19,7 @@ constexpr int kTileStride = kStepColumns + kTilePad, kSumStride = kPlainOutputs 
 // Rows by expert, stable: each warp owns a run of pairs, counts them, and places them behind those
 // of the warps before it. Dynamic shared memory: int [kSortWarps + 1][experts].
 __global__ void __launch_bounds__(kSortThreads) Sort(const PlainParams p) {
-  extern __shared__ int counts[];
+  int* const counts = DynamicShared<int>();
   const int experts = p.shape.experts, top_k = p.shape.top_k;
   const int pairs = p.args.tokens * top_k;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
@@ -224,7 +226,7 @@ constexpr size_t kProductBytes = kStepBytes + kPlainRows * kSumStride * sizeof(f
 
 template <Element kElement>
 __global__ void __launch_bounds__(kProductThreads) GateUp(const PlainParams p) {
-  extern __shared__ __align__(128) char shared[];
+  char* const shared = DynamicShared<char>();
   Tile tile;
   if (!FindTile(p, tile)) return;
   const bool is_shared = tile.expert == p.shape.experts;
@@ -260,7 +262,7 @@ __global__ void __launch_bounds__(kProductThreads) GateUp(const PlainParams p) {
 
 template <Element kElement>
 __global__ void __launch_bounds__(kProductThreads) Down(const PlainParams p) {
-  extern __shared__ __align__(128) char shared[];
+  char* const shared = DynamicShared<char>();
   Tile tile;
   if (!FindTile(p, tile)) return;
   const bool is_shared = tile.expert == p.shape.experts;
@@ -302,16 +304,15 @@ cudaError_t Launch(const PlainParams& p, cudaStream_t stream) {
   cudaFuncSetAttribute(Sort, cudaFuncAttributeMaxDynamicSharedMemorySize, sort_bytes);
   for (const auto kernel : {GateUp<kElement>, Down<kElement>})
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kProductBytes);
-  Sort<<<1, kSortThreads, sort_bytes, stream>>>(p);
-  PrepareRows<kElement><<<warps(tokens), kWarps * kWarp, 0, stream>>>(p);
-  GateUp<kElement>
-      <<<dim3(2 * widest / kPlainOutputs, blocks), kProductThreads, kProductBytes, stream>>>(p);
+  LaunchKernel(Sort, 1, kSortThreads, sort_bytes, stream, p);
+  LaunchKernel(PrepareRows<kElement>, warps(tokens), kWarps * kWarp, 0, stream, p);
+  LaunchKernel(GateUp<kElement>, dim3(2 * widest / kPlainOutputs, blocks), kProductThreads,
+               kProductBytes, stream, p);
   if constexpr (kElement == Element::kFp8)
-    QuantizeMiddle<<<warps(rows), kWarps * kWarp, 0, stream>>>(p);
-  Down<kElement>
-      <<<dim3(p.padded_hidden / kPlainOutputs, blocks), kProductThreads, kProductBytes, stream>>>(
-          p);
-  Combine<<<warps(tokens), kWarps * kWarp, 0, stream>>>(p);
+    LaunchKernel(QuantizeMiddle, warps(rows), kWarps * kWarp, 0, stream, p);
+  LaunchKernel(Down<kElement>, dim3(p.padded_hidden / kPlainOutputs, blocks), kProductThreads,
+               kProductBytes, stream, p);
+  LaunchKernel(Combine, warps(tokens), kWarps * kWarp, 0, stream, p);
   return cudaGetLastError();
 }
 
@@ -367,27 +368,28 @@ cudaError_t LaunchPlain(const PlainParams& params, cudaStream_t stream) {
 
 cudaError_t LaunchRandomBf16(void* out, int64_t count, float scale, uint64_t seed,
                              cudaStream_t stream) {
-  RandomBf16<<<kFillBlocks, kFillThreads, 0, stream>>>(static_cast<__nv_bfloat16*>(out), count,
-                                                       scale, seed);
+  LaunchKernel(RandomBf16, kFillBlocks, kFillThreads, 0, stream, static_cast<__nv_bfloat16*>(out),
+               count, scale, seed);
   return cudaGetLastError();
 }
 cudaError_t LaunchRandomFp8(void* out, int64_t count, uint64_t seed, cudaStream_t stream) {
-  RandomFp8<<<kFillBlocks, kFillThreads, 0, stream>>>(static_cast<uint8_t*>(out), count, seed);
+  LaunchKernel(RandomFp8, kFillBlocks, kFillThreads, 0, stream, static_cast<uint8_t*>(out), count,
+               seed);
   return cudaGetLastError();
 }
 cudaError_t LaunchFill(float* out, int64_t count, float value, cudaStream_t stream) {
-  Fill<<<kFillBlocks, kFillThreads, 0, stream>>>(out, count, value);
+  LaunchKernel(Fill, kFillBlocks, kFillThreads, 0, stream, out, count, value);
   return cudaGetLastError();
 }
 
 cudaError_t LaunchAdd(void* sums, const void* x, int64_t count, cudaStream_t stream) {
-  Add<<<kFillBlocks, kFillThreads, 0, stream>>>(static_cast<__nv_bfloat16*>(sums),
-                                                static_cast<const __nv_bfloat16*>(x), count);
+  LaunchKernel(Add, kFillBlocks, kFillThreads, 0, stream, static_cast<__nv_bfloat16*>(sums),
+               static_cast<const __nv_bfloat16*>(x), count);
   return cudaGetLastError();
 }
 cudaError_t LaunchRead(const void* data, int64_t bytes, uint32_t* out, cudaStream_t stream) {
   constexpr int kBlocks = 132 * 4 * 8;
-  Read<<<kBlocks, 512, 0, stream>>>(static_cast<const uint4*>(data), bytes / 16, out);
+  LaunchKernel(Read, kBlocks, 512, 0, stream, static_cast<const uint4*>(data), bytes / 16, out);
   return cudaGetLastError();
 }
 

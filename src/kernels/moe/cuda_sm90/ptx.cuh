@@ -1,5 +1,5 @@
 // Small wrappers around what CUDA C++ has no words for: mbarriers, bulk tensor copies, counters in
-// global memory, register budgets. Source: PTX ISA 9.0.
+// global memory, register budgets. Source: PTX ISA 9.0. Include instructions.cuh instead.
 #pragma once
 
 #include <cuda.h>
@@ -14,17 +14,11 @@ __device__ inline uint32_t SharedAddress(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// Some seconds of polling, then the launch dies instead of hanging the device.
-inline constexpr uint32_t kPollsMax = 1u << 21;
-
-__device__ inline void Stop(Fault* fault, Waiting what, int idx, int found, int expected) {
-  fault->what = static_cast<int>(what);
-  fault->cta = static_cast<int>(blockIdx.x);
-  fault->idx = idx;
-  fault->found = found;
-  fault->expected = expected;
-  __threadfence_system();
-  __trap();
+/// The launch's dynamic shared memory.
+template <class T>
+__device__ T* DynamicShared() {
+  extern __shared__ __align__(1024) uint8_t dynamic_shared[];
+  return reinterpret_cast<T*>(dynamic_shared);
 }
 
 // ---- Counters in global memory. All ranks are on one device; over NVLink `.gpu` becomes `.sys`.
@@ -39,17 +33,8 @@ __device__ inline int LoadAcquire(const int* counter) {
 __device__ inline void AddRelease(int* counter, int value) {
   asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(counter), "r"(value) : "memory");
 }
-/// One thread waits; what the announcers wrote before is then visible to it and, after a barrier,
-/// to its warp.
-__device__ inline void WaitAtLeast(const int* counter, int expected, Fault* fault, Waiting what,
-                                   int idx) {
-  int found = LoadAcquire(counter);
-  for (uint32_t polls = 0; found < expected; ++polls) {
-    __nanosleep(20);
-    if (polls == kPollsMax) Stop(fault, what, idx, found, expected);
-    found = LoadAcquire(counter);
-  }
-}
+/// Between two looks at a counter. What is waited for is of use to the emulated device only.
+__device__ inline void Pause(const int*, int, int, Waiting, int) { __nanosleep(20); }
 /// Orders plain accesses to global memory and those of the copy engine; on both sides.
 __device__ inline void FenceCopyEngine() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 
@@ -73,7 +58,8 @@ __device__ inline void BarrierArriveExpecting(uint64_t* barrier, uint32_t bytes)
       "r"(bytes)
       : "memory");
 }
-__device__ inline bool BarrierTryWait(uint64_t* barrier, uint32_t parity) {
+/// The last argument as in Pause.
+__device__ inline bool BarrierTryWait(uint64_t* barrier, uint32_t parity, Waiting) {
   uint32_t done;
   asm volatile(
       "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
@@ -82,10 +68,6 @@ __device__ inline bool BarrierTryWait(uint64_t* barrier, uint32_t parity) {
       : "r"(SharedAddress(barrier)), "r"(parity)
       : "memory");
   return done != 0;
-}
-__device__ inline void BarrierWait(uint64_t* barrier, uint32_t parity, Fault* fault, Waiting what) {
-  for (uint32_t polls = 0; !BarrierTryWait(barrier, parity); ++polls)
-    if (polls == kPollsMax) Stop(fault, what, static_cast<int>(parity), 0, 0);
 }
 /// Among `threads` threads that name the same `id` (1 .. 15).
 __device__ inline void NamedBarrier(int id, int threads) {
@@ -113,6 +95,20 @@ __device__ inline void CopyBox(void* shared, const CUtensorMap* map, int column,
 }
 __device__ inline void PrefetchMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+/// Two floats that no launch before the next writes. Volatile: else the loads of a whole tile are
+/// hoisted, and registers spilled.
+__device__ inline float2 LoadConstantPair(const float* address) {
+  float2 pair;
+  asm volatile("ld.global.nc.v2.f32 {%0, %1}, [%2];" : "=f"(pair.x), "=f"(pair.y) : "l"(address));
+  return pair;
+}
+/// The device's clock; it advances in steps of up to a microsecond.
+__device__ inline uint64_t Nanoseconds() {
+  uint64_t ns;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(ns)::"memory");
+  return ns;
 }
 
 // ---- Registers of a warpgroup; all its warps call. ----

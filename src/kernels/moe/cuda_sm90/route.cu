@@ -2,6 +2,8 @@
 // then one warp a token for its scores and its choice.
 #include <cuda_bf16.h>
 
+#include "kernels/moe/cuda_sm90/instructions.cuh"
+#include "kernels/moe/cuda_sm90/launch.h"
 #include "kernels/moe/cuda_sm90/route_choice.h"
 #include "kernels/moe/cuda_sm90/route_kernels.h"
 #include "kernels/moe/cuda_sm90/rows.cuh"
@@ -130,7 +132,7 @@ struct DeviceWarp {
 
 // Dynamic shared memory: of each warp p [experts], c [experts], group scores [n_group].
 __global__ void __launch_bounds__(kChoiceWarps* kWarp) Choose(const DeviceRouteArgs a) {
-  extern __shared__ float shared[];
+  float* const shared = DynamicShared<float>();
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int token = blockIdx.x * kChoiceWarps + warp;
   if (token >= a.tokens) return;
@@ -155,7 +157,7 @@ template <int kTokens, int kExperts>
 void LaunchLogits(const DeviceRouteArgs& a, cudaStream_t stream) {
   constexpr int kOfCta = kLogitWarps * kExperts;
   const dim3 grid((a.experts + kOfCta - 1) / kOfCta, (a.tokens + kTokens - 1) / kTokens);
-  Logits<kTokens, kExperts><<<grid, kLogitWarps * kWarp, 0, stream>>>(a);
+  LaunchKernel(Logits<kTokens, kExperts>, grid, kLogitWarps * kWarp, 0, stream, a);
 }
 
 }  // namespace
@@ -169,7 +171,8 @@ cudaError_t LaunchRoute(const DeviceRouteArgs& a, cudaStream_t stream) {
   else
     LaunchLogits<8, 4>(a, stream);
   const size_t bytes = sizeof(float) * kChoiceWarps * (2 * a.experts + a.n_group);
-  Choose<<<(a.tokens + kChoiceWarps - 1) / kChoiceWarps, kChoiceWarps * kWarp, bytes, stream>>>(a);
+  LaunchKernel(Choose, (a.tokens + kChoiceWarps - 1) / kChoiceWarps, kChoiceWarps * kWarp, bytes,
+               stream, a);
   return cudaGetLastError();
 }
 

@@ -1,4 +1,4 @@
-#include "kernels/moe/cuda_sm90/ptx.cuh"
+#include "kernels/moe/cuda_sm90/instructions.cuh"
 #include "kernels/moe/cuda_sm90/stream_probe.h"
 
 namespace sluice::moe_sm90 {
@@ -43,8 +43,7 @@ __device__ void CopyBoxToBoth(void* shared, const CUtensorMap* map, int column, 
 // Thread 0 fetches, thread 32 takes what has come and gives the stage back.
 template <bool kMulticast>
 __global__ void __launch_bounds__(64, 1) Stream(const __grid_constant__ StreamProbe p) {
-  extern __shared__ __align__(1024) uint8_t memory[];
-  ProbeShared& s = *reinterpret_cast<ProbeShared*>(memory);
+  ProbeShared& s = *DynamicShared<ProbeShared>();
   const uint32_t half = kMulticast ? CtaInCluster() : 0;
   if (threadIdx.x == 0) {
     for (int i = 0; i < p.stages; ++i) {

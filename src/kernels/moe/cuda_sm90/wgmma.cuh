@@ -1,5 +1,6 @@
 // The matrix instruction of a warpgroup: d[64, N] += a[64, 32 bytes] b[N, 32 bytes]^T, both from
-// shared memory, rows of 128 bytes in the 128-byte swizzle. Source: PTX ISA, "wgmma".
+// shared memory, rows of 128 bytes in the 128-byte swizzle. Source: PTX ISA, "wgmma". Include
+// instructions.cuh instead.
 #pragma once
 
 #include <cstdint>
@@ -7,13 +8,6 @@
 #include "kernels/moe/cuda_sm90/element.h"
 
 namespace sluice::moe_sm90 {
-
-/// Describes an operand: start address, 8 rows are 1,024 bytes, 128-byte swizzle. The next 32 bytes
-/// of K: + 2.
-__device__ inline uint64_t OperandDescriptor(uint32_t shared_address) {
-  return uint64_t{(shared_address & 0x3FFFF) >> 4} | uint64_t{1} << 16 | uint64_t{64} << 32 |
-         uint64_t{1} << 62;
-}
 
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void WgmmaCommit() {
@@ -23,6 +17,13 @@ __device__ inline void WgmmaCommit() {
 template <int kPending>
 __device__ void WgmmaWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/// The compiler may not move uses of the sums across this.
+template <int kCount>
+__device__ void HoldRegisters(float (&sums)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 // clang-format off
