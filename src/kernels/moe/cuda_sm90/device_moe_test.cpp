@@ -20,9 +20,8 @@
 namespace sluice::moe_sm90 {
 namespace {
 
-// As in moe_test.cpp: against the reference that rounds and quantises at the same points; and of
-// quantised rows against the one that does not quantise.
-constexpr double kTolerance = 8e-3, kQuantizedTolerance = 3e-2;
+// As in moe_test.cpp, against the reference that rounds and quantises at the same points.
+constexpr double kTolerance = 8e-3;
 
 struct Shape {
   int tokens, experts, hidden, intermediate, top_k, shared;  // shared: its width, 0: none
@@ -207,9 +206,6 @@ void ExpectMatchesReferences(const Case& c, const std::string& what) {
   const auto expected = c.Reference(fp8), plain = RunPlain(c), fused = RunFused(c);
   ExpectRowsNear(plain, expected, c.s.hidden, kTolerance, what + " epmoe");
   ExpectRowsNear(fused, expected, c.s.hidden, kTolerance, what + " fused_v2");
-  if (fp8)
-    ExpectRowsNear(fused, c.Reference(false), c.s.hidden, kQuantizedTolerance,
-                   what + " fused_v2, unquantised");
 }
 
 class MoeSm90 : public testing::TestWithParam<Element> {
@@ -218,6 +214,13 @@ class MoeSm90 : public testing::TestWithParam<Element> {
     if (const Status device = CheckDevice(); !device.ok()) GTEST_SKIP() << device.message();
   }
 };
+
+// What the kernels are held to, against the layer without quantised rows. A rounding to e4m3 is
+// 2.6 % of a value (rms), and x, gate, up and the intermediate have it: no kernel could be nearer.
+TEST(QuantizedReference, IsAsFarFromTheLayerAsItsFormatMakesIt) {
+  const Case c(14, {40, 6, 256, 128, 2, 64}, Element::kFp8);
+  ExpectRowsNear(c.Reference(true), c.Reference(false), c.s.hidden, 0.07, "quantised rows");
+}
 
 TEST_P(MoeSm90, MatchesTheReferenceOnRaggedShapes) {
   // clang-format off
