@@ -203,9 +203,10 @@ void ExpectRowsNear(const std::vector<float>& actual, const std::vector<float>& 
 
 void ExpectMatchesReferences(const Case& c, const std::string& what) {
   const bool fp8 = c.element == Element::kFp8;
-  const auto expected = c.Reference(fp8), plain = RunPlain(c), fused = RunFused(c);
-  ExpectRowsNear(plain, expected, c.s.hidden, kTolerance, what + " epmoe");
-  ExpectRowsNear(fused, expected, c.s.hidden, kTolerance, what + " fused_v2");
+  const auto expected = c.Reference(fp8);
+  ExpectRowsNear(RunFused(c), expected, c.s.hidden, kTolerance, what + " fused_v2");
+  if (Thorough() || c.s.tokens < 200)
+    ExpectRowsNear(RunPlain(c), expected, c.s.hidden, kTolerance, what + " epmoe");
 }
 
 class MoeSm90 : public testing::TestWithParam<Element> {
@@ -246,10 +247,11 @@ TEST_P(MoeSm90, MatchesTheReferenceOnRaggedShapes) {
 // The matrix unit keeps fewer bits of fp8 sums than fp32 has. Rows of one sign are the harder ones:
 // sums are larger than what is added to them.
 TEST_P(MoeSm90, AddsUpTheFullKOfTheLargestLayer) {
-  for (const Shape& shape : {Shape{4, 1, 8192, 64, 1, 0},
-                             {70, 1, 8192, 64, 1, 0},
-                             {4, 1, 64, 2048, 1, 0},
-                             {70, 1, 64, 2048, 1, 0}}) {
+  const int hidden = Thorough() ? 8192 : 1024, intermediate = hidden / 4;
+  for (const Shape& shape : {Shape{4, 1, hidden, 64, 1, 0},
+                             {70, 1, hidden, 64, 1, 0},
+                             {4, 1, 64, intermediate, 1, 0},
+                             {70, 1, 64, intermediate, 1, 0}}) {
     Case c(13, shape, GetParam());
     const std::string what = std::to_string(shape.tokens) + " rows, " +
                              std::to_string(shape.hidden) + " x " +
@@ -312,7 +314,8 @@ TEST_P(MoeSm90, ARowsBitsDoNotDependOnOtherRows) {
 }
 
 TEST_P(MoeSm90, VirtualRanksGiveEqualBits) {
-  for (const Shape& shape : {Shape{37, 8, 96, 64, 3, 32}, {500, 16, 256, 128, 4, 0}}) {
+  for (Shape shape : {Shape{37, 8, 96, 64, 3, 32}, {500, 16, 256, 128, 4, 0}}) {
+    if (!Thorough()) shape.tokens = std::min(shape.tokens, 300);
     const Case c(7, shape, GetParam());
     const auto expected = RunFused(c);
     for (const int ranks : {2, 4, 8}) EXPECT_EQ(RunFused(c, ranks), expected) << ranks << " ranks";
@@ -324,16 +327,22 @@ TEST_P(MoeSm90, AnyLagAndRingGiveEqualBits) {
   const auto expected = RunFused(c);
   for (const int ring : {1, 2, 3, 32})
     for (const int lag : {-1, 1, 20, 100000})
-      EXPECT_EQ(RunFused(c, 1, {.lag_tasks = lag, .ring_units = ring}), expected)
-          << "ring " << ring << ", lag " << lag;
+      if (Thorough() || (ring < 3 && lag == 20) || (ring == 3 && lag < 0) || lag / ring == 3125) {
+        EXPECT_EQ(RunFused(c, 1, {.lag_tasks = lag, .ring_units = ring}), expected)
+            << "ring " << ring << ", lag " << lag;
+      }
 }
 
 TEST_P(MoeSm90, RandomDelaysChangeNoBit) {
+  int processors = 0;
+  ASSERT_EQ(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), cudaSuccess);
   const Case c(9, {300, 8, 256, 128, 2, 128}, GetParam());
   const auto expected = RunFused(c);
   for (const int ctas : {8, 16, 64})
-    EXPECT_EQ(RunFused(c, 4, {.ctas = ctas, .ring_units = 2, .delay_ns = 20000}), expected)
-        << ctas << " CTAs";
+    if (ctas <= processors) {
+      EXPECT_EQ(RunFused(c, 4, {.ctas = ctas, .ring_units = 2, .delay_ns = 20000}), expected)
+          << ctas << " CTAs";
+    }
 }
 
 // The instrumented kernel, and every part switched off.
@@ -381,10 +390,11 @@ TEST_P(MoeSm90, AThousandGraphReplaysGiveTheSameBits) {
     on.Launch();
     ASSERT_EQ(cudaStreamEndCapture(on.stream(), &graph), cudaSuccess);
     ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
-    for (int i = 0; i < 1000; ++i) {
-      if (i % 100 == 0) on.Poison();
+    const int replays = Thorough() ? 1000 : 4, of_a_round = replays == 4 ? 2 : 100;
+    for (int i = 0; i < replays; ++i) {
+      if (i % of_a_round == 0) on.Poison();
       ASSERT_EQ(cudaGraphLaunch(exec, on.stream()), cudaSuccess);
-      if (i % 100 == 99) {
+      if (i % of_a_round == of_a_round - 1) {
         ASSERT_EQ(on.Output(), expected) << "replay " << i;
       }
     }

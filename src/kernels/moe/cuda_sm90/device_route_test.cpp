@@ -45,6 +45,7 @@ struct Case {
   std::vector<float> x, gate, bias;
 
   Case(const Family& family, int count, uint64_t seed) : f(family), tokens(count) {
+    if (!Thorough()) f.hidden = std::min(f.hidden, 512);
     SplitMix64 random(seed);
     x = RandomFloats(random, int64_t{tokens} * f.hidden, 1, true);
     gate = RandomFloats(random, int64_t{f.experts} * f.hidden,

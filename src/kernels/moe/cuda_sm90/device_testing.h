@@ -4,12 +4,23 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
 #include "kernels/moe/cuda_sm90/device_moe.h"
 
 namespace sluice::moe_sm90 {
+
+/// Whether to run all there is of a kind. The emulated device (emulated/) is slow: there tests take
+/// fewer and smaller cases, unless SLUICE_EMULATED_ALL is set.
+inline bool Thorough() {
+#ifdef SLUICE_EMULATED_DEVICE
+  return std::getenv("SLUICE_EMULATED_ALL") != nullptr;
+#else
+  return true;
+#endif
+}
 
 template <class T>
 DeviceBuffer ToDevice(const std::vector<T>& host) {
