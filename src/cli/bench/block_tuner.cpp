@@ -25,12 +25,17 @@ const char* FormatOf(WeightFormat format) {
   return "";
 }
 
+constexpr int kWholeRows = 1 << 20;
+
 std::string Describe(const BlockSizes& s) {
   std::string out;
   if (s.rows) out += fmt::format("rows {} ", s.rows);
-  if (s.inputs) out += s.inputs == 1 ? "by slices " : "whole rows ";
+  if (s.inputs == kWholeRows) out += "whole rows ";
+  if (s.inputs == 1) out += "by slices ";
+  if (s.inputs > 1 && s.inputs < kWholeRows) out += fmt::format("slices of {} ", s.inputs);
   if (s.panels) out += fmt::format("panels {} ", s.panels);
   if (s.direct_blocks >= 0) out += fmt::format("direct blocks {} ", s.direct_blocks);
+  if (s.block_rows) out += fmt::format("register blocks of {} ", s.block_rows);
   if (!s.prefetch) out += "no prefetch ";
   return out;
 }
@@ -62,11 +67,16 @@ std::vector<double> Compare(const TuneTask& task, const BlockSizes& sizes, int r
 
 }  // namespace
 
-std::vector<BlockSizes> BlockSizesToTry(WeightFormat format) {
+std::vector<BlockSizes> BlockSizesToTry(WeightFormat format, ActivationQuant activations) {
   std::vector<BlockSizes> out;
   for (const int rows : {48, 72, 96, 144, 192, 288}) out.push_back({.rows = rows});
-  for (const int inputs : {1, 1 << 20}) out.push_back({.inputs = inputs});
-  for (const int panels : {4, 8, 16}) out.push_back({.panels = panels});
+  if (activations == ActivationQuant::kNone) {
+    for (const int inputs : {1, kWholeRows}) out.push_back({.inputs = inputs});
+    for (const int panels : {4, 8, 16}) out.push_back({.panels = panels});
+  } else {
+    for (const int inputs : {256, 512, 1024, 2048, kWholeRows}) out.push_back({.inputs = inputs});
+    for (const int rows : {6, 8, 10, 12}) out.push_back({.block_rows = rows});
+  }
   if (format != WeightFormat::kBf16)
     for (const int blocks : {0, 1, 4, 8}) out.push_back({.direct_blocks = blocks});
   out.push_back({.prefetch = false});
@@ -78,6 +88,7 @@ BlockSizes Merged(BlockSizes base, const BlockSizes& change) {
   if (change.inputs) base.inputs = change.inputs;
   if (change.panels) base.panels = change.panels;
   if (change.direct_blocks >= 0) base.direct_blocks = change.direct_blocks;
+  if (change.block_rows) base.block_rows = change.block_rows;
   if (!change.prefetch) base.prefetch = false;
   return base;
 }
@@ -94,11 +105,13 @@ std::string TableLine(const TuneTask& task, const BlockSizes& sizes, double rati
     return static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(x)));
   };
   return fmt::format(
-      "{{\"{}\", WeightFormat::{}, {}, {}, {}, {}, {}, {{{}, {}, {}, {}, {}}}}},  // {}: {:.2f} of "
-      "the formula's time, {}\n",
-      task.kernel, FormatOf(task.format), task.lanes, floor(task.rows), 2 * floor(task.rows),
-      floor(task.inputs_min), 2 * floor(task.inputs_max), sizes.rows, sizes.inputs, sizes.panels,
-      sizes.direct_blocks, sizes.prefetch, machine, ratio, task.label);
+      "{{\"{}\", WeightFormat::{}, ActivationQuant::{}, {}, {}, {}, {}, {}, {{{}, {}, {}, {}, {}, "
+      "{}}}}},  // {}: {:.2f} of the formula's time, {}\n",
+      task.kernel, FormatOf(task.format),
+      task.activations == ActivationQuant::kInt8 ? "kInt8" : "kNone", task.lanes, floor(task.rows),
+      2 * floor(task.rows), floor(task.inputs_min), 2 * floor(task.inputs_max), sizes.rows,
+      sizes.inputs, sizes.panels, sizes.direct_blocks, sizes.block_rows, sizes.prefetch, machine,
+      ratio, task.label);
 }
 
 std::string TuneBlockSizes(const TuneTask& task) {
@@ -128,7 +141,7 @@ std::string TuneBlockSizes(const TuneTask& task) {
     }
     return wins;
   };
-  for (const BlockSizes& sizes : BlockSizesToTry(task.format))
+  for (const BlockSizes& sizes : BlockSizesToTry(task.format, task.activations))
     if (judge(sizes)) {
       together = Merged(together, sizes);
       ++winners;

@@ -12,8 +12,9 @@ namespace sluice {
 
 struct TuneTask {
   std::string label;   // of the work, for the report
-  const char* kernel;  // PanelKernel::name
+  const char* kernel;  // as in BlockSizesEntry
   WeightFormat format;
+  ActivationQuant activations;
   int lanes;
   int64_t rows;                    // of a typical product
   int64_t inputs_min, inputs_max;  // of the products
@@ -21,8 +22,8 @@ struct TuneTask {
   std::function<void()> run;       // the work that is timed
 };
 
-/// Sizes worth a try for a format: each differs from the formula in one thing.
-std::vector<BlockSizes> BlockSizesToTry(WeightFormat format);
+/// Sizes worth a try for a format and rows read so: each differs from the formula in one thing.
+std::vector<BlockSizes> BlockSizesToTry(WeightFormat format, ActivationQuant activations);
 
 /// `base` with what `change` changes.
 BlockSizes Merged(BlockSizes base, const BlockSizes& change);

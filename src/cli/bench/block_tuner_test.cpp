@@ -15,28 +15,37 @@ TEST(BlockTuner, KeepsOnlyWhatWinsByMoreThanNoise) {
 
 TEST(BlockTuner, TriesOneChangeAtATimeAndMergesThem) {
   BlockSizes all;
-  for (const BlockSizes& sizes : BlockSizesToTry(WeightFormat::kFp8E4M3)) {
-    EXPECT_NE(sizes, BlockSizes());
-    all = Merged(all, sizes);
-  }
-  EXPECT_EQ(all, (BlockSizes{288, 1 << 20, 16, 8, false}));
-  for (const BlockSizes& sizes : BlockSizesToTry(WeightFormat::kBf16))
-    EXPECT_EQ(sizes.direct_blocks, -1);  // nothing to decode
+  const auto merged = [](WeightFormat format, ActivationQuant activations) {
+    BlockSizes all;
+    for (const BlockSizes& sizes : BlockSizesToTry(format, activations)) {
+      EXPECT_NE(sizes, BlockSizes());
+      all = Merged(all, sizes);
+    }
+    return all;
+  };
+  EXPECT_EQ(merged(WeightFormat::kFp8E4M3, ActivationQuant::kNone),
+            (BlockSizes{288, 1 << 20, 16, 8, 0, false}));
+  EXPECT_EQ(merged(WeightFormat::kBf16, ActivationQuant::kNone),
+            (BlockSizes{288, 1 << 20, 16, -1, 0, false}));  // nothing to decode
+  EXPECT_EQ(merged(WeightFormat::kInt4, ActivationQuant::kInt8),
+            (BlockSizes{288, 1 << 20, 0, 8, 12, false}));
 }
 
 TEST(BlockTuner, WritesALineThatHoldsForPowersOfTwo) {
   const TuneTask task{.label = "L, 512 tokens",
                       .kernel = "avx512",
                       .format = WeightFormat::kFp8E4M3,
+                      .activations = ActivationQuant::kNone,
                       .lanes = 2,
                       .rows = 33,
                       .inputs_min = 768,
                       .inputs_max = 2048,
                       .prepare = {},
                       .run = {}};
-  EXPECT_EQ(TableLine(task, {.rows = 96, .prefetch = false}, 0.951, "M"),
-            "{\"avx512\", WeightFormat::kFp8E4M3, 2, 32, 64, 512, 4096, {96, 0, 0, -1, false}},  "
-            "// M: 0.95 of the formula's time, L, 512 tokens\n");
+  EXPECT_EQ(
+      TableLine(task, {.rows = 96, .prefetch = false}, 0.951, "M"),
+      "{\"avx512\", WeightFormat::kFp8E4M3, ActivationQuant::kNone, 2, 32, 64, 512, 4096, {96, "
+      "0, 0, -1, 0, false}},  // M: 0.95 of the formula's time, L, 512 tokens\n");
 }
 
 }  // namespace

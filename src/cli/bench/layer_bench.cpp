@@ -93,22 +93,24 @@ Status LayerBench::Use(const BenchFormat& format) {
 
 void LayerBench::Tune(const std::string& label, int64_t rows, int64_t inputs_min,
                       int64_t inputs_max, const Steps& steps) {
-  constexpr int64_t kRowsMin = 16;  // AMX takes as many as a tile of one row block
-  const bool quantised = format_.activations != ActivationQuant::kNone;
-  if (rows < kRowsMin || quantised) {
-    fmt::print("{}: {} rows a product{}: nothing to tune\n", label, rows,
-               quantised ? ", quantised" : "");
+  // AMX takes 16 rows as a tile of one row block, products of quantised rows stream panels for few.
+  const IntegerKernel* const integers = SelectIntegerKernel(machine_, format_.activations);
+  const int64_t rows_min = integers ? 8 : 16;
+  if (rows < rows_min) {
+    fmt::print("{}: {} rows a product: nothing to tune\n", label, rows);
     return;
   }
-  tuned_ += TuneBlockSizes({.label = label,
-                            .kernel = SelectPanelKernel(machine_, true).name,
-                            .format = format_.layout.format,
-                            .lanes = team_.lanes(),
-                            .rows = rows,
-                            .inputs_min = inputs_min,
-                            .inputs_max = inputs_max,
-                            .prepare = steps.prepare,
-                            .run = steps.run});
+  tuned_ +=
+      TuneBlockSizes({.label = label,
+                      .kernel = integers ? integers->name : SelectPanelKernel(machine_, true).name,
+                      .format = format_.layout.format,
+                      .activations = format_.activations,
+                      .lanes = team_.lanes(),
+                      .rows = rows,
+                      .inputs_min = inputs_min,
+                      .inputs_max = inputs_max,
+                      .prepare = steps.prepare,
+                      .run = steps.run});
 }
 
 Status LayerBench::WriteTuned() const {

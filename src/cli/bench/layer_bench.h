@@ -58,8 +58,7 @@ class LayerBench {
   /// Writes the trace and the plot that were asked for. Errors: a file cannot be written.
   Status WriteTraces(const LayerReport& report, const std::string& title) const;
   /// Looks for better block sizes for products of some `rows` rows and `inputs_min` to `inputs_max`
-  /// inputs, which `steps` are made of, and keeps their line. Nothing is done where rows are few,
-  /// or quantised: these are not blocked by the table.
+  /// inputs, which `steps` are made of, and keeps their line. Nothing is done where rows are few.
   void Tune(const std::string& label, int64_t rows, int64_t inputs_min, int64_t inputs_max,
             const Steps& steps);
   /// Adds the lines kept to the file that was asked for. Errors: it cannot be written.

@@ -24,11 +24,12 @@ std::span<const BlockSizesEntry> MeasuredBlockSizes() {
 }
 
 const BlockSizes* FindBlockSizes(std::span<const BlockSizesEntry> table, std::string_view kernel,
-                                 WeightFormat format, int lanes, int64_t rows, int64_t inputs) {
+                                 WeightFormat format, ActivationQuant activations, int lanes,
+                                 int64_t rows, int64_t inputs) {
   for (const BlockSizesEntry& entry : table)
     if (entry.rows_min <= rows && rows < entry.rows_max && entry.inputs_min <= inputs &&
         inputs < entry.inputs_max && entry.lanes <= lanes && entry.format == format &&
-        entry.kernel == kernel)
+        entry.activations == activations && entry.kernel == kernel)
       return &entry.sizes;
   return nullptr;
 }

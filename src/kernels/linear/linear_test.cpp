@@ -13,6 +13,7 @@
 #include "base/trace.h"
 #include "formats/fp8/e4m3.h"
 #include "formats/fp8/quantize.h"
+#include "kernels/linear/integer/integer_kernel.h"
 #include "kernels/linear/linear_variants.h"
 #include "kernels/linear/panel_amx_emulated.h"
 #include "kernels/testing.h"
@@ -478,13 +479,16 @@ TEST(Linear, BitsDoNotDependOnBlockSizes) {
 
 TEST(BlockSizes, AreTheFirstLinesThatHold) {
   constexpr BlockSizesEntry kTable[] = {
-      {"a", WeightFormat::kBf16, 2, 16, 64, 0, 1024, {.rows = 1}},
-      {"a", WeightFormat::kBf16, 1, 16, 128, 0, 4096, {.rows = 2}},
-      {"b", WeightFormat::kFp8E4M3, 1, 16, 128, 0, 4096, {.rows = 3}},
+      {"a", WeightFormat::kBf16, ActivationQuant::kNone, 2, 16, 64, 0, 1024, {.rows = 1}},
+      {"a", WeightFormat::kBf16, ActivationQuant::kNone, 1, 16, 128, 0, 4096, {.rows = 2}},
+      {"b", WeightFormat::kFp8E4M3, ActivationQuant::kNone, 1, 16, 128, 0, 4096, {.rows = 3}},
+      {"b", WeightFormat::kInt8, ActivationQuant::kNone, 1, 16, 128, 0, 4096, {.rows = 4}},
+      {"b", WeightFormat::kInt8, ActivationQuant::kInt8, 1, 16, 128, 0, 4096, {.rows = 5}},
   };
   const auto rows = [&](const char* kernel, WeightFormat format, int lanes, int64_t count,
-                        int64_t inputs) {
-    const BlockSizes* sizes = FindBlockSizes(kTable, kernel, format, lanes, count, inputs);
+                        int64_t inputs, ActivationQuant activations = ActivationQuant::kNone) {
+    const BlockSizes* sizes =
+        FindBlockSizes(kTable, kernel, format, activations, lanes, count, inputs);
     return sizes ? sizes->rows : 0;
   };
   EXPECT_EQ(rows("a", WeightFormat::kBf16, 4, 16, 1023), 1);
@@ -494,13 +498,17 @@ TEST(BlockSizes, AreTheFirstLinesThatHold) {
   EXPECT_EQ(rows("a", WeightFormat::kFp8E4M3, 4, 16, 1023), 0);
   EXPECT_EQ(rows("b", WeightFormat::kFp8E4M3, 4, 16, 4095), 3);
   EXPECT_EQ(rows("b", WeightFormat::kFp8E4M3, 4, 16, 4096), 0);
+  EXPECT_EQ(rows("b", WeightFormat::kInt8, 4, 16, 64), 4);
+  EXPECT_EQ(rows("b", WeightFormat::kInt8, 4, 16, 64, ActivationQuant::kInt8), 5);
 }
 
 TEST(BlockSizes, OfTheTableAreThoseOfKernelsThatExist) {
   for (const BlockSizesEntry& entry : MeasuredBlockSizes()) {
-    EXPECT_TRUE(std::ranges::any_of(PanelKernels(), [&](const PanelKernel& kernel) {
-      return kernel.name == entry.kernel;
-    })) << entry.kernel;
+    const auto named = [&](const auto& kernel) { return kernel.name == entry.kernel; };
+    EXPECT_TRUE(entry.activations == ActivationQuant::kNone
+                    ? std::ranges::any_of(PanelKernels(), named)
+                    : std::ranges::any_of(IntegerKernels(), named))
+        << entry.kernel;
     EXPECT_LT(entry.rows_min, entry.rows_max);
     EXPECT_LT(entry.inputs_min, entry.inputs_max);
     EXPECT_NE(entry.sizes, BlockSizes());

@@ -23,27 +23,28 @@ constexpr PanelKernel kPanelKernels[] = {
 
 namespace {
 
-const BlockSizes* SizesFor(const PanelKernel& kernel, const PanelProduct& product) {
+const BlockSizes* SizesFor(const char* kernel, ActivationQuant activations,
+                           const PanelProduct& product) {
   if (const BlockSizes* sizes = ForcedBlockSizes::Now()) return sizes;
-  return FindBlockSizes(MeasuredBlockSizes(), kernel.name, product.weight->format(), product.lanes,
-                        product.rows, product.weight->inputs());
+  return FindBlockSizes(MeasuredBlockSizes(), kernel, product.weight->format(), activations,
+                        product.lanes, product.rows, product.weight->inputs());
 }
 
 }  // namespace
 
 void PanelKernel::Run(const PanelProduct& product) const {
   const auto format = static_cast<int>(product.weight->format());
-  if (product.integers && product.integers->by_format[format] &&
-      product.weight->inputs() <= kQuantizedInputsMax) {
-    product.integers->by_format[format](product);
-  } else if (const BlockSizes* sizes = SizesFor(*this, product)) {
-    PanelProduct sized = product;
-    sized.sizes = *sizes;
-    sized.prefetch = product.prefetch && sizes->prefetch;
-    by_format[format](sized);
-  } else {
-    by_format[format](product);
-  }
+  const bool quantised = product.integers && product.integers->by_format[format] &&
+                         product.weight->inputs() <= kQuantizedInputsMax;
+  const auto run = quantised ? product.integers->by_format[format] : by_format[format];
+  const BlockSizes* const sizes =
+      quantised ? SizesFor(product.integers->name, ActivationQuant::kInt8, product)
+                : SizesFor(name, ActivationQuant::kNone, product);
+  if (!sizes) return run(product);
+  PanelProduct sized = product;
+  sized.sizes = *sizes;
+  sized.prefetch = product.prefetch && sizes->prefetch;
+  run(sized);
 }
 
 std::span<const PanelKernel> PanelKernels() { return kPanelKernels; }

@@ -62,8 +62,8 @@ struct PanelKernel {
   bool bf16_inputs;                                        // multiplies bfloat16 inputs only
   void (*by_format[kWeightFormats])(const PanelProduct&);  // in the order of WeightFormat
 
-  /// By this kernel, with the block sizes that were measured for it, or by product.integers where
-  /// that one takes the weights.
+  /// By this kernel, or by product.integers where that one takes the weights; with the block sizes
+  /// that were measured for it.
   void Run(const PanelProduct& product) const;
 };
 
