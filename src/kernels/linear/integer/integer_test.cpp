@@ -166,6 +166,31 @@ TEST(IntegerProduct, ARowsBitsDependNeitherOnOtherRowsNorOnLanes) {
   }
 }
 
+TEST(IntegerProduct, ARowsBitsDoNotDependOnBlockSizes) {
+  TestExec test(2);
+  SplitMix64 random(41);
+  for (const WeightLayout layout : kLayouts)
+    for (const auto& [rows, inputs] : {std::pair{3, 640}, {13, 1800}, {27, 2600}, {61, 1300}}) {
+      const Case c(random.Next(), rows, 70, inputs, layout);
+      const auto expected = c.Definition();
+      for (const IntegerKernel& kernel : KernelsHere())
+        for (int i = 0; i < 6; ++i) {
+          const BlockSizes sizes{.rows = static_cast<int32_t>(random.Below(2) * random.Below(70)),
+                                 .inputs = static_cast<int32_t>(random.Below(3000)),
+                                 .panels = static_cast<int32_t>(random.Below(5)),
+                                 .direct_blocks = static_cast<int32_t>(random.Below(6)) - 1,
+                                 .block_rows = static_cast<int32_t>(random.Below(16)),
+                                 .prefetch = random.Below(2) == 0};
+          const ForcedBlockSizes forced(sizes);
+          EXPECT_TRUE(SameBits(c.Run(kernel, 0, rows, test.exec), expected))
+              << kernel.name << " " << Name(layout) << " " << rows << "x" << inputs << " rows "
+              << sizes.rows << " inputs " << sizes.inputs << " panels " << sizes.panels
+              << " direct " << sizes.direct_blocks << " block rows " << sizes.block_rows
+              << " prefetch " << sizes.prefetch;
+        }
+    }
+}
+
 TEST(IntegerProduct, GoesOnFromTheSumsOfEarlierInputs) {
   TestExec test;
   for (const int64_t rows : {2, 3, 9, 17, 40})
