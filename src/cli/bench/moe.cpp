@@ -32,8 +32,10 @@ std::string Title(const MoeShape& shape, const BenchMoeOptions& options,
       options.ep_share == "1/1" ? "" : fmt::format(", a share of {}", options.ep_share);
   const std::string shared = shape.shared ? fmt::format(" and one shared of {}", shape.shared) : "";
   return fmt::format(
-      "{}{}: {} experts of {} x {}{}, {} a row; weights {}, rows {}{}", shape.name, share,
-      shape.experts, shape.hidden, shape.intermediate, shared, shape.top_k,
+      "{}{}: {} experts of {} x {}{}, {} a row, chosen {}{}; weights {}, rows {}{}", shape.name,
+      share, shape.experts, shape.hidden, shape.intermediate, shared, shape.top_k,
+      fmt::join(options.routings, ", "),
+      options.experts == std::vector<std::string>{"routed"} ? ", without the shared one" : "",
       LayoutName(format.layout),
       format.activations == ActivationQuant::kInt8 ? "quantised to int8" : "as they are",
       options.cached ? "; calls follow each other" : "");
@@ -44,6 +46,9 @@ LayerReport::Settings SettingsOf(const MoeShape& shape, const BenchMoeOptions& o
   LayerReport::Settings settings = ShapeSettings(shape, options.ep_share);
   settings.push_back({"weights", LayoutName(format.layout)});
   settings.push_back({"rows", format.activations == ActivationQuant::kInt8 ? "int8" : "none"});
+  settings.push_back({"routing", fmt::format("{}", fmt::join(options.routings, ","))});
+  settings.push_back({"measured", fmt::format("{}", fmt::join(options.experts, ","))});
+  settings.push_back({"seed", std::to_string(options.seed)});
   settings.push_back({"cached", options.cached ? "true" : "false"});
   return settings;
 }
