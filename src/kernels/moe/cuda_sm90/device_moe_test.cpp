@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -348,6 +349,21 @@ TEST_P(MoeSm90, RandomDelaysChangeNoBit) {
       EXPECT_EQ(RunFused(c, 4, {.ctas = ctas, .ring_units = 2, .delay_ns = 20000}), expected)
           << ctas << " CTAs";
     }
+}
+
+// With a ring of one unit. On the emulated device every launch has an order of its own:
+// SLUICE_MOE_LAUNCHES says how many.
+TEST_P(MoeSm90, ManyLaunchesGiveEqualBits) {
+  const char* const text = std::getenv("SLUICE_MOE_LAUNCHES");
+  const int launches = text ? std::atoi(text) : Thorough() ? 200 : 6;
+  const Case c(15, {140, 8, 96, 40, 2, 24}, GetParam());
+  const auto expected = RunFused(c);
+  for (const int ranks : {1, 4}) {
+    OnDevice on(c, ranks, Fused({.ring_units = 1, .delay_ns = 4000}));
+    for (int i = 0; i < launches; ++i) {
+      ASSERT_EQ(on.Run(), expected) << ranks << " ranks, launch " << i;
+    }
+  }
 }
 
 // The instrumented kernel, and every part switched off.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "formats/fp8/e4m3.h"
@@ -68,6 +69,14 @@ void Multiply(const float (&a)[kProductRows][kDepthMax],
     }
 }
 
+// SLUICE_EMULATED_FP8_BITS: bits behind the point that a sum of fp8 products keeps after every
+// instruction; the others are cut off. Without it, fp32's.
+uint32_t Fp8SumMask() {
+  const char* const text = std::getenv("SLUICE_EMULATED_FP8_BITS");
+  const int bits = text ? std::clamp(std::atoi(text), 1, 23) : 23;
+  return ~uint32_t{0} << (23 - bits);
+}
+
 void Execute(Warpgroup& group) {
   const Product product = group.products.front();
   group.products.pop_front();
@@ -84,10 +93,13 @@ void Execute(Warpgroup& group) {
       d[place.row][place.column] = group.registers[t][i];
     }
   Multiply(a, b, depth, product.columns, d);
+  static const uint32_t fp8_mask = Fp8SumMask();
+  const uint32_t mask = product.element == Element::kFp8 ? fp8_mask : ~uint32_t{0};
   for (int t = 0; t < kWarpgroupThreads; ++t)
     for (int i = 0; i < registers; ++i) {
       const Place place = PlaceOf(t, i);
-      group.registers[t][i] = d[place.row][place.column];
+      group.registers[t][i] =
+          std::bit_cast<float>(std::bit_cast<uint32_t>(d[place.row][place.column]) & mask);
     }
 }
 
