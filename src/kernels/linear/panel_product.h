@@ -41,6 +41,9 @@ struct PanelProduct {
   int lanes = 1;          // that share the product, or the layer it belongs to
   BlockSizes sizes = {};  // of formula, unless PanelKernel::Run finds better ones
   bool prefetch = true;   // fetch a panel's weights while the one before it is multiplied
+  // With prefetch: the panels that this thread multiplies after these, or none. Their first lines,
+  // as many as of a panel of this product at most, are fetched while its last panel is multiplied.
+  const std::byte* next = nullptr;
   // Inputs [input_begin, input_end) alone (-1: to the last one); input_begin is a multiple of
   // kScaleInputsMax. What does not end the row leaves its unfinished sums in `partial`, and what
   // does not begin it goes on from there: a sum stays one chain, so its bits are those of one call.

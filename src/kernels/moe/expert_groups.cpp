@@ -14,6 +14,9 @@ int64_t RowsPerByte(const PanelKernel& kernel) {
   return kernel.needs & kAvx512 ? 4 : 2;
 }
 
+const PackedMatrix& GateUpOf(const ExpertGroup& group) { return group.weights->gate_up(); }
+const PackedMatrix& DownOf(const ExpertGroup& group) { return group.weights->down(); }
+
 // A panel's cost in row units: at least that of reading its weights from memory.
 int64_t PanelCost(const PackedMatrix& weight, int64_t rows, int64_t rows_per_byte) {
   return std::max(rows, weight.panel_bytes() * rows_per_byte / weight.panel_elements());
@@ -45,6 +48,27 @@ void ForEachShare(const ExpertGroupsArgs& args, Weight&& weight, int lane, int l
     if (panel_begin < panel_end) function(group, panel_begin, panel_end);
     at += cost * panels;
   }
+}
+
+// Some panels of a group's weight, and those that the lane multiplies after them.
+struct Share {
+  const ExpertGroup* group;
+  int64_t panel_begin, panel_end;
+  const std::byte* next;
+};
+
+// The same with function(share), of the last of which `after` is the next.
+template <class Weight, class F>
+void ForEachShareInTurn(const ExpertGroupsArgs& args, Weight&& weight, int lane, int lanes,
+                        const std::byte* after, F&& function) {
+  Share share{};
+  ForEachShare(args, weight, lane, lanes,
+               [&](const ExpertGroup& group, int64_t panel_begin, int64_t panel_end) {
+                 share.next = weight(group).template panel<std::byte>(panel_begin);
+                 if (share.group) function(share);
+                 share = {&group, panel_begin, panel_end, after};
+               });
+  if (share.group) function(share);
 }
 
 // Calls function(begin, end) for panels [begin, end), args.tile_panels at a time.
@@ -81,60 +105,59 @@ uint64_t ExpertGroupsBytes(int64_t experts) {
   return static_cast<uint64_t>(experts + 1) * sizeof(ExpertGroup) + kAlignment;
 }
 
-void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane) {
+void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane, const std::byte* next) {
   const bool narrow = args.narrow_intermediate != nullptr;
-  ForEachShare(
-      args, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->gate_up(); }, lane,
-      lanes,
-      [&](const ExpertGroup& group, int64_t panel_begin, int64_t panel_end) {
-        const trace::Stage stage("gate/up", [&] {
-          return WeightBytes(group.weights->gate_up(), panel_begin, panel_end);
-        });
-        const int64_t row = group.row_begin * args.intermediate_stride;
-        ForEachTile(args, panel_begin, panel_end, [&](int64_t begin, int64_t end) {
-          args.kernel->Run({.x = args.x.data(),
-                            .narrow_x = args.narrow_x,
-                            .x_stride = args.narrow_x ? args.narrow_x_stride : args.x.stride(0),
-                            .row_ids = group.row_ids,
-                            .rows = group.rows,
-                            .weight = &group.weights->gate_up(),
-                            .panel_begin = begin,
-                            .panel_end = end,
-                            .epilogue = PanelEpilogue::kGated,
-                            .activation = args.activation,
-                            .rounding = args.rounding,
-                            .integers = args.integers,
-                            .lanes = lanes,
-                            .prefetch = args.prefetch,
-                            .y = narrow ? nullptr : args.intermediate + row,
-                            .narrow_y = narrow ? args.narrow_intermediate + row : nullptr,
-                            .y_stride = args.intermediate_stride});
-        });
-      });
+  ForEachShareInTurn(args, GateUpOf, lane, lanes, next, [&](const Share& share) {
+    const ExpertGroup& group = *share.group;
+    const PackedMatrix& weight = group.weights->gate_up();
+    const trace::Stage stage(
+        "gate/up", [&] { return WeightBytes(weight, share.panel_begin, share.panel_end); });
+    const int64_t row = group.row_begin * args.intermediate_stride;
+    ForEachTile(args, share.panel_begin, share.panel_end, [&](int64_t begin, int64_t end) {
+      args.kernel->Run({.x = args.x.data(),
+                        .narrow_x = args.narrow_x,
+                        .x_stride = args.narrow_x ? args.narrow_x_stride : args.x.stride(0),
+                        .row_ids = group.row_ids,
+                        .rows = group.rows,
+                        .weight = &weight,
+                        .panel_begin = begin,
+                        .panel_end = end,
+                        .epilogue = PanelEpilogue::kGated,
+                        .activation = args.activation,
+                        .rounding = args.rounding,
+                        .integers = args.integers,
+                        .lanes = lanes,
+                        .prefetch = args.prefetch,
+                        .next = end < share.panel_end ? weight.panel<std::byte>(end) : share.next,
+                        .y = narrow ? nullptr : args.intermediate + row,
+                        .narrow_y = narrow ? args.narrow_intermediate + row : nullptr,
+                        .y_stride = args.intermediate_stride});
+    });
+  });
 }
 
 void RunExpertGroups(const ExpertGroupsArgs& args, Team& team, int lane) {
   RunGateUp(args, team.lanes(), lane);
   team.Barrier();
-  ForEachShare(
-      args, [](const ExpertGroup& g) -> const PackedMatrix& { return g.weights->down(); }, lane,
-      team.lanes(),
-      [&](const ExpertGroup& group, int64_t begin, int64_t end) {
-        const trace::Stage stage("down",
-                                 [&] { return WeightBytes(group.weights->down(), begin, end); });
-        args.kernel->Run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
-                          .x_stride = args.intermediate_stride,
-                          .rows = group.rows,
-                          .weight = &group.weights->down(),
-                          .panel_begin = begin,
-                          .panel_end = end,
-                          .rounding = args.rounding,
-                          .integers = args.integers,
-                          .lanes = team.lanes(),
-                          .prefetch = args.prefetch,
-                          .y = args.out.row(group.row_begin),
-                          .y_stride = args.out.stride(0)});
-      });
+  ForEachShareInTurn(args, DownOf, lane, team.lanes(), nullptr, [&](const Share& share) {
+    const ExpertGroup& group = *share.group;
+    const PackedMatrix& weight = group.weights->down();
+    const trace::Stage stage(
+        "down", [&] { return WeightBytes(weight, share.panel_begin, share.panel_end); });
+    args.kernel->Run({.x = args.intermediate + group.row_begin * args.intermediate_stride,
+                      .x_stride = args.intermediate_stride,
+                      .rows = group.rows,
+                      .weight = &weight,
+                      .panel_begin = share.panel_begin,
+                      .panel_end = share.panel_end,
+                      .rounding = args.rounding,
+                      .integers = args.integers,
+                      .lanes = team.lanes(),
+                      .prefetch = args.prefetch,
+                      .next = share.next,
+                      .y = args.out.row(group.row_begin),
+                      .y_stride = args.out.stride(0)});
+  });
 }
 
 void RunDenseFfn(const DenseFfnArgs& args, const PanelKernel& kernel, const IntegerKernel* integers,

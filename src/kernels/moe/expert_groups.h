@@ -47,8 +47,9 @@ struct ExpertGroupsArgs {
 /// Stored bytes of some panels, scales included.
 int64_t WeightBytes(const PackedMatrix& weight, int64_t panel_begin, int64_t panel_end);
 
-/// One lane's share of the first phase alone: gate, up and activation, to `intermediate`.
-void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane);
+/// One lane's share of the first phase alone: gate, up and activation, to `intermediate`; `next` is
+/// what the lane multiplies afterwards, or none.
+void RunGateUp(const ExpertGroupsArgs& args, int lanes, int lane, const std::byte* next = nullptr);
 
 /// One lane's share; every lane of the team calls it inside Team::Run. Two phases (gate and up;
 /// down), each cut evenly over the lanes along all experts' panels laid end to end, with a barrier

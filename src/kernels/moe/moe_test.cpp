@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <mutex>
 #include <numeric>
 #include <set>
+#include <thread>
 
 #include "base/trace.h"
 #include "formats/fp8/e4m3.h"
@@ -459,6 +462,38 @@ TEST(MoeAblation, IsNamedOrRefused) {
               testing::HasSubstr("shared, prefetch, residency, overlap"));
   EXPECT_THAT(says({"prefetch"}, MoeBackend::kEpmoe), testing::HasSubstr("only fused_v2"));
   EXPECT_THAT(says({"residency"}, MoeBackend::kFused), testing::HasSubstr("fused already"));
+}
+
+// What each lane was asked to multiply, in order.
+struct Asked {
+  std::mutex mutex;
+  std::map<std::thread::id, std::vector<PanelProduct>> by_lane;
+};
+Asked asked;
+
+void Ask(const PanelProduct& product) {
+  const std::scoped_lock lock(asked.mutex);
+  asked.by_lane[std::this_thread::get_id()].push_back(product);
+}
+
+TEST(FusedV2, NamesTheWeightsThatALaneMultipliesNext) {
+  constexpr PanelKernel kAsks{"asks", 0, true, {Ask, Ask, Ask, Ask}};
+  for (const int64_t shared : {0, 290})
+    for (const int lanes : {1, 3}) {
+      const Case c(15, {33, 5, 300, 530, 3, shared});
+      TestExec test(lanes);
+      std::vector<float> y;
+      asked.by_lane.clear();
+      FusedV2(c.Args(y, 0, c.s.tokens), {}, kAsks, nullptr, test.exec);
+      ASSERT_EQ(asked.by_lane.size(), lanes);
+      for (const auto& [lane, products] : asked.by_lane) {
+        for (size_t i = 0; i + 1 < products.size(); ++i)
+          EXPECT_EQ(products[i].next,
+                    products[i + 1].weight->panel<std::byte>(products[i + 1].panel_begin))
+              << "product " << i << " of " << products.size() << ", " << lanes << " lanes";
+        EXPECT_EQ(products.back().next, nullptr);
+      }
+    }
 }
 
 // Each part alone, and all at once.

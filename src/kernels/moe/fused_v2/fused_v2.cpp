@@ -49,8 +49,9 @@ struct Layer {
 // Some of one lane's columns of a block of tokens.
 struct Columns {
   int64_t panel_begin, panels;
-  float* sums;     // [block tokens][panels * 32]
-  float* partial;  // [routed rows of the block][panels * 32], or none
+  float* sums;            // [block tokens][panels * 32]
+  float* partial;         // [routed rows of the block][panels * 32], or none
+  const std::byte* next;  // what the lane multiplies after them, or null
 
   int64_t stride() const { return panels * kPanelOutputs; }
 };
@@ -71,6 +72,16 @@ class FetchAhead {
  private:
   const std::byte *at_, *end_;
 };
+
+// Panel `panel` of the first routed expert, with which a lane's columns begin.
+const std::byte* FirstDown(const Layer& layer, int64_t panel) {
+  const auto& groups = layer.gate_up.groups;
+  const auto first = std::ranges::find_if(groups, [](const auto& g) { return g.row_ids; });
+  return first->weights->down().panel<std::byte>(panel);
+}
+
+// Whether the shared expert's output is made with the routed ones', or is in y already.
+bool MakesShared(const Layer& layer) { return layer.args.shared && layer.ablation.shared; }
 
 // A product with the intermediate rows from `row` on.
 PanelProduct Down(const Layer& layer, int64_t row, int64_t rows, const ExpertWeights& expert,
@@ -98,9 +109,9 @@ void ClearSums(const Columns& columns, int64_t tokens) {
 }
 
 // Adds the routed experts' outputs for tokens [begin, end), of one block, to the sums: products of
-// inputs [input_begin, input_end), of `tile_panels` panels at a time.
+// inputs [input_begin, input_end), of `tile_panels` panels at a time; `next` is multiplied then.
 void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t end,
-              int64_t input_begin, int64_t input_end, int64_t tile_panels) {
+              int64_t input_begin, int64_t input_end, int64_t tile_panels, const std::byte* next) {
   int64_t partial_row = 0;
   for (const ExpertGroup& group : layer.gate_up.groups) {
     const int32_t* const tokens = group.row_ids;
@@ -110,10 +121,15 @@ void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t
     const int64_t row = group.row_begin + first;
     const trace::Stage stage("down", WeightBytes(group.weights->down(), columns.panel_begin,
                                                  columns.panel_begin + columns.panels));
+    const bool ends = &group == &layer.gate_up.groups.back();
     for (int64_t tile = 0; tile < columns.panels; tile += tile_panels) {
       PanelProduct product =
           Down(layer, row, last - first, *group.weights, columns.panel_begin + tile,
                columns.panel_begin + std::min(tile + tile_panels, columns.panels));
+      product.next = tile + tile_panels < columns.panels
+                         ? product.weight->panel<std::byte>(product.panel_end)
+                     : ends ? next
+                            : (&group + 1)->weights->down().panel<std::byte>(columns.panel_begin);
       product.epilogue = PanelEpilogue::kAccumulate;
       product.input_begin = input_begin;
       product.input_end = input_end;
@@ -134,24 +150,28 @@ void AddSlice(const Layer& layer, const Columns& columns, int64_t begin, int64_t
 // have gone through the caches.
 void AddExperts(const Layer& layer, const Columns& columns, int64_t begin, int64_t end) {
   const int64_t inputs = layer.args.experts->front().intermediate();
+  const std::byte* const next =
+      MakesShared(layer) ? layer.args.shared->down().panel<std::byte>(columns.panel_begin)
+                         : columns.next;
   if (layer.ablation.residency) {
-    AddSlice(layer, columns, begin, end, 0, inputs, columns.panels);
+    AddSlice(layer, columns, begin, end, 0, inputs, columns.panels, next);
     return;
   }
   for (int64_t slice = 0; slice < inputs; slice += kSliceInputs)
-    AddSlice(layer, columns, begin, end, slice, std::min(slice + kSliceInputs, inputs),
-             kTilePanels);
+    AddSlice(layer, columns, begin, end, slice, std::min(slice + kSliceInputs, inputs), kTilePanels,
+             slice + kSliceInputs < inputs ? nullptr : next);
 }
 
 // y = round(round(sums) + shared) for tokens [begin, end).
 void Finish(const Layer& layer, const Columns& columns, int64_t begin, int64_t end,
             const Exec& exec) {
   const MoeArgs& args = layer.args;
-  if (args.shared && layer.ablation.shared) {  // otherwise its output is in y already
+  if (MakesShared(layer)) {
     const trace::Stage stage("down", WeightBytes(args.shared->down(), columns.panel_begin,
                                                  columns.panel_begin + columns.panels));
     PanelProduct product = Down(layer, layer.shared_begin + begin, end - begin, *args.shared,
                                 columns.panel_begin, columns.panel_begin + columns.panels);
+    product.next = columns.next;
     product.y = args.y.row(begin);
     product.y_stride = args.y.stride(0);
     layer.kernel.Run(product);
@@ -194,11 +214,8 @@ void WaitForAll(const Layer& layer, Team& team, int lane) {
     return;
   }
   const LanePanels panels(layer, team.lanes(), lane);
-  const auto& groups = layer.gate_up.groups;
-  const auto first = std::ranges::find_if(groups, [](const auto& g) { return g.row_ids; });
-  const PackedMatrix& down = first->weights->down();
-  FetchAhead fetch(down.panel<std::byte>(panels.begin),
-                   (panels.end - panels.begin) * down.panel_bytes());
+  FetchAhead fetch(FirstDown(layer, panels.begin),
+                   (panels.end - panels.begin) * layer.args.experts->front().down().panel_bytes());
   const trace::Stage waiting("waiting");
   team.Barrier([&] { return fetch.Next(); });
 }
@@ -215,9 +232,15 @@ void MakeOutputs(const Layer& layer, const Exec& exec, int lane) {
       const int64_t first = lane_begin + (lane_end - lane_begin) * g / groups;
       const int64_t last = lane_begin + (lane_end - lane_begin) * (g + 1) / groups;
       const int64_t column = lane_begin * kPanelOutputs;
-      const Columns columns{
-          first, last - first, layer.sums + column * block,
-          layer.partial ? layer.partial + column * block * layer.args.ids.dim(1) : nullptr};
+      const Columns columns{.panel_begin = first,
+                            .panels = last - first,
+                            .sums = layer.sums + column * block,
+                            .partial = layer.partial
+                                           ? layer.partial + column * block * layer.args.ids.dim(1)
+                                           : nullptr,
+                            .next = last < lane_end || end < tokens
+                                        ? FirstDown(layer, last < lane_end ? last : lane_begin)
+                                        : nullptr};
       ClearSums(columns, end - begin);
       AddExperts(layer, columns, begin, end);
       Finish(layer, columns, begin, end, exec);
@@ -317,7 +340,8 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       NarrowRows(layer, narrow_x, exec.team.lanes(), lane);
       exec.team.Barrier();
     }
-    RunGateUp(layer.gate_up, exec.team.lanes(), lane);
+    RunGateUp(layer.gate_up, exec.team.lanes(), lane,
+              FirstDown(layer, LanePanels(layer, exec.team.lanes(), lane).begin));
     WaitForAll(layer, exec.team, lane);
     MakeOutputs(layer, exec, lane);
   });
