@@ -55,7 +55,8 @@ TEST(E4M3, RoundsToTheNearestTiesToEvenAndSaturates) {
 // Half a step: of the 3-bit mantissa, or of the subnormals. The quotients' rounding is below both.
 TEST(QuantizeFp8, IsWithinHalfAStepOfEveryWeight) {
   SplitMix64 random(1);
-  for (const auto& [rows, columns] : {std::pair{1, 1}, {3, 200}, {130, 257}, {256, 128}})
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 1}, {3, 200}, {130, 257}, {256, 128}})
     for (const bool block : {false, true}) {
       std::vector<float> w(static_cast<size_t>(rows * columns));
       for (float& x : w) x = random.Normal() * std::exp(4 * random.Normal());
@@ -127,6 +128,7 @@ TEST(PackedFp8, PacksFloatsAndBfloat16sAsTheQuantiserDoes) {
     for (float& x : w) x = RoundToBf16(random.Normal() * std::exp(4 * random.Normal()));
     if (outputs > 1) std::fill_n(w.begin() + inputs, inputs, 0.0f);
     std::vector<Bf16> narrow;
+    narrow.reserve(w.size());
     for (const float x : w) narrow.push_back(ToBf16(x));
     const View<const float, 2> view(w.data(), {outputs, inputs});
     const Fp8Quantized q = QuantizeFp8Channel(view);

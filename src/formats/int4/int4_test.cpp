@@ -13,7 +13,8 @@ namespace {
 // Half a step, but for the rounding of the quotient: the scale is rounded up to bfloat16 before.
 TEST(QuantizeInt4, IsWithinHalfAStepOfEveryWeight) {
   SplitMix64 random(1);
-  for (const auto& [rows, columns] : {std::pair{1, 1}, {3, 200}, {66, 257}, {20, 256}})
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{1, 1}, {3, 200}, {66, 257}, {20, 256}})
     for (const int64_t group : {32, 64, 128})
       for (const bool zero_points : {false, true})
         for (const float mean : {0.0f, 2.0f, -2.0f}) {
@@ -138,6 +139,7 @@ TEST(PackedInt4, PacksFloatsAndBfloat16sAsTheQuantiserDoes) {
         for (float& x : w) x = RoundToBf16(random.Normal());
         if (outputs > 1) std::fill_n(w.begin() + inputs, inputs, 0.0f);
         std::vector<Bf16> narrow;
+        narrow.reserve(w.size());
         for (const float x : w) narrow.push_back(ToBf16(x));
         const View<const float, 2> view(w.data(), {outputs, inputs});
         const Int4Quantized q = QuantizeInt4(view, group, zero_points);

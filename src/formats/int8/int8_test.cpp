@@ -12,7 +12,7 @@ namespace {
 
 TEST(QuantizeInt8, IsWithinHalfAStepOfEveryWeight) {
   SplitMix64 random(1);
-  for (const auto& [rows, columns] : {std::pair{1, 1}, {3, 200}, {130, 257}}) {
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1, 1}, {3, 200}, {130, 257}}) {
     std::vector<float> w(static_cast<size_t>(rows * columns));
     for (float& x : w) x = random.Normal() * std::exp(4 * random.Normal());
     for (int c = 0; c < columns && rows > 1; ++c) w[static_cast<size_t>(columns + c)] = 0;
@@ -22,7 +22,7 @@ TEST(QuantizeInt8, IsWithinHalfAStepOfEveryWeight) {
       const double scale = q.Scales()(r, 0);
       int largest = 0;
       for (int64_t c = 0; c < columns; ++c) {
-        const int code = q.codes[static_cast<size_t>(r * columns + c)];
+        const int8_t code = q.codes[static_cast<size_t>(r * columns + c)];
         EXPECT_LE(std::fabs(code * scale - view(r, c)), scale / 2 * (1 + 1e-6));
         largest = std::max(largest, std::abs(code));
       }

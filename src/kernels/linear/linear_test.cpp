@@ -235,7 +235,8 @@ TEST(Avx512Bf16, RoundsAndFlushesAsTheModelDoes) {
   if (!EverythingHere().Has(kDotProducts)) return;  // as elsewhere: kernels that run here
   TestExec test;
   constexpr int64_t kRows = 40, kOutputs = 96, kInputs = 6;
-  for (const auto& [lowest, range] : {std::pair{119, 16}, {54, 20}, {0, 255}}) {
+  for (const auto& exponents : {std::pair{119, 16}, {54, 20}, {0, 255}}) {
+    const int lowest = exponents.first, range = exponents.second;  // clang captures no binding
     Case c(29, kRows, kOutputs, kInputs);
     SplitMix64 random(static_cast<uint64_t>(lowest));
     const auto value = [&] {
