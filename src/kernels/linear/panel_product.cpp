@@ -34,8 +34,7 @@ const BlockSizes* SizesFor(const char* kernel, ActivationQuant activations,
 
 void PanelKernel::Run(const PanelProduct& product) const {
   const auto format = static_cast<int>(product.weight->format());
-  const bool quantised = product.integers && product.integers->by_format[format] &&
-                         product.weight->inputs() <= kQuantizedInputsMax;
+  const bool quantised = product.integers && product.integers->Takes(*product.weight);
   const auto run = quantised ? product.integers->by_format[format] : by_format[format];
   const BlockSizes* const sizes =
       quantised ? SizesFor(product.integers->name, ActivationQuant::kInt8, product)

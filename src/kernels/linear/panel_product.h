@@ -22,12 +22,21 @@ enum class PanelEpilogue {
   kAccumulate,  // y[o - first output] = fma(row weight, round(s[o]), y[o - first output])
 };
 
+/// Rows that were quantised ahead of the products that read them (IntegerKernel::quantize).
+struct QuantizedRows {
+  // Row r's begin at codes + r * stride, with zeros from inputs to padded_inputs.
+  const int8_t* codes = nullptr;
+  int64_t stride = 0;
+  const float* scales = nullptr;  // [rows]
+};
+
 /// Sums are fp32 and their order depends on the kernel and on the matrix only: a row's bits are the
 /// same whatever the other rows, their number and the range of panels.
 struct PanelProduct {
   const float* x = nullptr;        // row r starts at x + (row_ids ? row_ids[r] : r) * x_stride
   const Bf16* narrow_x = nullptr;  // instead of x, for kernels with bf16_inputs: the same values
   int64_t x_stride;
+  QuantizedRows quantized = {};  // instead of x where `integers` takes the weights: the same rows
   const int32_t* row_ids = nullptr;  // [rows] or none: gathers rows
   int64_t rows;
   const PackedMatrix* weight;  // its inputs() are the length of a row of x
@@ -36,7 +45,7 @@ struct PanelProduct {
   Activation activation = Activation::kSilu;  // act of kGated
   const float* bias = nullptr;                // [outputs] or none; kStore only
   Rounding rounding = Rounding::kNone;
-  // Quantises the rows where the weights are integers; none: takes them as they are.
+  // Multiplies codes of the rows where the weights are integers; none: takes them as they are.
   const IntegerKernel* integers = nullptr;
   int lanes = 1;          // that share the product, or the layer it belongs to
   BlockSizes sizes = {};  // of formula, unless PanelKernel::Run finds better ones

@@ -6,11 +6,16 @@ namespace sluice {
 
 // clang-format off
 constexpr IntegerKernel kIntegerKernels[] = {
-    // name          needs                              bf16     fp8      int8                     int4
-    {"amx",          kAmxInt8 | kAvx512 | kAvx512Vnni,  {nullptr, nullptr, PanelTilesInt8Amx,       PanelTilesInt4Amx}},
-    {"avx512_vnni",  kAvx512 | kAvx512Vnni,             {nullptr, nullptr, PanelDotsInt8Avx512Vnni, PanelDotsInt4Avx512Vnni}},
-    {"avx_vnni",     kAvx2 | kAvxVnni,                  {nullptr, nullptr, PanelDotsInt8AvxVnni,    PanelDotsInt4AvxVnni}},
-    {"avx2",         kAvx2,                             {nullptr, nullptr, PanelDotsInt8Avx2,       PanelDotsInt4Avx2}},
+    // name          needs                              quantize
+    //  bf16     fp8      int8                     int4
+    {"amx",          kAmxInt8 | kAvx512 | kAvx512Vnni,  QuantizeRowAvx512Vnni,
+       {nullptr, nullptr, PanelTilesInt8Amx,       PanelTilesInt4Amx}},
+    {"avx512_vnni",  kAvx512 | kAvx512Vnni,             QuantizeRowAvx512Vnni,
+       {nullptr, nullptr, PanelDotsInt8Avx512Vnni, PanelDotsInt4Avx512Vnni}},
+    {"avx_vnni",     kAvx2 | kAvxVnni,                  QuantizeRowAvxVnni,
+       {nullptr, nullptr, PanelDotsInt8AvxVnni,    PanelDotsInt4AvxVnni}},
+    {"avx2",         kAvx2,                             QuantizeRowAvx2,
+       {nullptr, nullptr, PanelDotsInt8Avx2,       PanelDotsInt4Avx2}},
 };
 // clang-format on
 

@@ -16,8 +16,16 @@ namespace sluice {
 /// rows, panels and lanes of a call.
 struct IntegerKernel {
   const char* name;
-  uint32_t needs;                                          // Feature bits
+  uint32_t needs;  // Feature bits
+  // One row to `inputs` codes and zeros up to a multiple of kPanelInputs; returns the row's scale.
+  // The codes may take the place of the row's first values.
+  float (*quantize)(const float* x, int64_t inputs, int8_t* codes);
   void (*by_format[kWeightFormats])(const PanelProduct&);  // null where rows stay as they are
+
+  /// Whether products with `weight` multiply codes of the rows.
+  bool Takes(const PackedMatrix& weight) const {
+    return by_format[static_cast<int>(weight.format())] && weight.inputs() <= kQuantizedInputsMax;
+  }
 };
 
 /// Every kernel, best first; the last one runs everywhere.
@@ -25,6 +33,10 @@ std::span<const IntegerKernel> IntegerKernels();
 
 /// The best one for the machine, or null: `quant` is kNone.
 const IntegerKernel* SelectIntegerKernel(const Machine& machine, ActivationQuant quant);
+
+float QuantizeRowAvx512Vnni(const float* x, int64_t inputs, int8_t* codes);
+float QuantizeRowAvxVnni(const float* x, int64_t inputs, int8_t* codes);
+float QuantizeRowAvx2(const float* x, int64_t inputs, int8_t* codes);
 
 void PanelDotsInt8Avx512Vnni(const PanelProduct& product);
 void PanelDotsInt4Avx512Vnni(const PanelProduct& product);

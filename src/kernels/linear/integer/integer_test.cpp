@@ -218,6 +218,87 @@ TEST(IntegerProduct, GoesOnFromTheSumsOfEarlierInputs) {
     }
 }
 
+// A row alone is quantised where its values lie.
+TEST(IntegerProduct, QuantisesARowToTheBitsOfTheDefinitionAlsoInPlace) {
+  SplitMix64 random(41);
+  for (const int64_t inputs : {1, 15, 16, 31, 32, 33, 64, 100, 1023, 4096})
+    for (const float largest : {1.0f, 0.0f, 0x1p-120f, 1e20f, std::nanf("")}) {
+      auto x = RandomFloats(random, inputs);
+      for (float& value : x) value *= largest;
+      const QuantizedRow expected = QuantizeRow(x.data(), inputs);
+      const int64_t padded = (inputs + kPanelInputs - 1) / kPanelInputs * kPanelInputs;
+      std::vector<int8_t> padded_codes = expected.codes;
+      padded_codes.resize(padded);
+      for (const IntegerKernel& kernel : KernelsHere()) {
+        const auto where = testing::Message() << kernel.name << " " << inputs << " " << largest;
+        std::vector<int8_t> codes(padded + 1, 99);
+        const float scale = kernel.quantize(x.data(), inputs, codes.data());
+        EXPECT_EQ(std::memcmp(codes.data(), padded_codes.data(), padded), 0) << where;
+        EXPECT_EQ(codes.back(), 99) << where;
+        EXPECT_TRUE(scale == expected.scale || (std::isnan(scale) && std::isnan(expected.scale)))
+            << where;
+        std::vector<float> place = x;
+        place.resize((inputs + 15) / 16 * 16);
+        auto* const within = reinterpret_cast<int8_t*>(place.data());
+        kernel.quantize(place.data(), inputs, within);
+        EXPECT_EQ(std::memcmp(within, padded_codes.data(), padded), 0) << where << " in place";
+      }
+    }
+}
+
+// Codes of other rows lie between those that a product gathers; of all its inputs, and of slices.
+TEST(IntegerProduct, TakesRowsThatWereQuantisedBefore) {
+  SplitMix64 random(43);
+  for (int round = 0; round < 40; ++round) {
+    const int64_t rows = 1 + random.Below(round % 4 ? 40 : 300);
+    const int64_t outputs = 1 + random.Below(100);
+    const int64_t inputs = 1 + random.Below(round % 5 ? 700 : 2500);
+    const WeightLayout layout = kLayouts[random.Below(std::size(kLayouts))];
+    Case c(round, rows, outputs, inputs, layout);
+    if (round % 3 == 0) c.x[random.Below(c.x.size())] = std::nanf("");
+    const auto expected = c.Definition();
+    std::vector<int32_t> places(rows);  // row r's codes are row places[r] of the quantised ones
+    for (int64_t r = 0; r < rows; ++r) places[r] = static_cast<int32_t>(2 * (rows - 1 - r));
+    const int64_t stride = (inputs + 63) / 64 * 64 + 64, cut = inputs / 512 * 256;
+    for (const IntegerKernel& kernel : KernelsHere()) {
+      std::vector<int8_t> codes(2 * rows * stride, 77);
+      std::vector<float> scales(2 * rows, 1e30f), y(rows * outputs), partial(rows * 128);
+      for (int64_t r = 0; r < rows; ++r)
+        scales[places[r]] =
+            kernel.quantize(c.x.data() + r * inputs, inputs, codes.data() + places[r] * stride);
+      PanelProduct product{.x_stride = 0,
+                           .quantized = {codes.data(), stride, scales.data()},
+                           .row_ids = places.data(),
+                           .rows = rows,
+                           .weight = &c.weight,
+                           .panel_begin = 0,
+                           .panel_end = c.weight.panels(),
+                           .partial = partial.data(),
+                           .partial_stride = 128,
+                           .y = y.data(),
+                           .y_stride = outputs};
+      const auto run = kernel.by_format[static_cast<int>(layout.format)];
+      const auto agrees = [&] {
+        for (int64_t i = 0; i < rows * outputs; ++i)
+          if (std::isnan(expected[i]) ? !std::isnan(y[i]) : y[i] != expected[i]) return false;
+        return true;
+      };
+      const auto where = testing::Message() << kernel.name << " " << Name(layout) << " " << rows
+                                            << "x" << outputs << "x" << inputs << " seed " << round;
+      run(product);
+      EXPECT_TRUE(agrees()) << where;
+      if (cut == 0) continue;
+      std::ranges::fill(y, 0.0f);
+      product.input_end = cut;
+      run(product);
+      product.input_begin = cut;
+      product.input_end = inputs;
+      run(product);
+      EXPECT_TRUE(agrees()) << where << " from " << cut;
+    }
+  }
+}
+
 TEST(IntegerProduct, SumsTheLargestCodesOfTheLongestRowsExactly) {
   TestExec test;
   for (const uint8_t code : {0x80, 0x81, 0x7F}) {

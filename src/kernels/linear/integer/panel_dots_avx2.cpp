@@ -27,6 +27,9 @@ namespace {
 
 }  // namespace
 
+float QuantizeRowAvx2(const float* x, int64_t inputs, int8_t* codes) {
+  return QuantizeWholeRow(x, inputs, codes);
+}
 void PanelDotsInt8Avx2(const PanelProduct& product) { DotKernel<Int8Codes>::Run(product); }
 void PanelDotsInt4Avx2(const PanelProduct& product) { DotKernel<Int4Codes>::Run(product); }
 

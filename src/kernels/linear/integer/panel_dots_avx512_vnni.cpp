@@ -25,6 +25,9 @@ namespace {
 
 }  // namespace
 
+float QuantizeRowAvx512Vnni(const float* x, int64_t inputs, int8_t* codes) {
+  return QuantizeWholeRow(x, inputs, codes);
+}
 void PanelDotsInt8Avx512Vnni(const PanelProduct& product) { DotKernel<Int8Codes>::Run(product); }
 void PanelDotsInt4Avx512Vnni(const PanelProduct& product) { DotKernel<Int4Codes>::Run(product); }
 

@@ -27,6 +27,9 @@ namespace {
 
 }  // namespace
 
+float QuantizeRowAvxVnni(const float* x, int64_t inputs, int8_t* codes) {
+  return QuantizeWholeRow(x, inputs, codes);
+}
 void PanelDotsInt8AvxVnni(const PanelProduct& product) { DotKernel<Int8Codes>::Run(product); }
 void PanelDotsInt4AvxVnni(const PanelProduct& product) { DotKernel<Int4Codes>::Run(product); }
 

@@ -12,6 +12,7 @@ void PanelTilesInt4AmxEmulated(const PanelProduct& product);
 inline constexpr IntegerKernel kAmxInt8Emulated = {
     "amx_emulated",
     kAnything,
+    QuantizeRowAvx2,
     {nullptr, nullptr, PanelTilesInt8AmxEmulated, PanelTilesInt4AmxEmulated}};
 
 }  // namespace sluice
