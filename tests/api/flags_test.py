@@ -54,6 +54,7 @@ REFUSED = [
     (MOE + ["--backend", "fast"], '"fast", allowed are auto, epmoe, fused, fused_v2'),
     (MOE + ["--backend", "fused_v2", "--ablate", "speed"], '"speed", allowed are shared, prefetch, residency, overlap'),
     (MOE + ["--backend", "epmoe", "--ablate", "prefetch"], "prefetch, which only fused_v2 and fused can do without"),
+    (MOE + ["--backend", "fused_v2", "--ablate", "codes"], "codes, and no format here has rows that are quantised"),
     (MOE + ["--routing", "cold"], '"cold", allowed are uniform, zipf, hot'),
     (MOE + ["--experts", "some"], '"some", allowed are all, routed'),
     (MOE + ["--ep-share", "1/3"], "--ep-share is 1/3, but 64x32x8x2 has 8 experts"),

@@ -157,9 +157,9 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
   moe.add_option(
          "--ablate", parts.moe.ablate,
          "Parts of fused_v2 to do without: none, shared (expert in the task list), prefetch, "
-         "residency, overlap; + joins several. On a GPU prefetch and overlap run in a kernel with "
-         "switches; instrumented is that kernel with all parts, and lag:N, ring:N, ctas:N cut the "
-         "work up otherwise")
+         "residency, overlap, codes (rows quantised once); + joins several. On a GPU prefetch and "
+         "overlap run in a kernel with switches; instrumented is that kernel with all parts, and "
+         "lag:N, ring:N, ctas:N cut the work up otherwise")
       ->delimiter(',')
       ->capture_default_str();
   moe.add_option("--routing", parts.moe.routings, "uniform, zipf, hot (expert 0 for every row)")
@@ -180,8 +180,8 @@ void AddBenchParts(CLI::App& bench, BenchParts& parts) {
       "  sluice bench moe --geometry Qwen3-30B-A3B,Ling-mini-2.0 --format bf16,fp8,int8,int4 \\\n"
       "    --tokens 1,8,32,512,2048,8192\n"
       "  sluice bench moe --geometry Qwen3-30B-A3B --tokens 8,2048 --routing uniform,zipf,hot\n"
-      "  sluice bench moe --geometry Ling-mini-2.0 --tokens 2048 --backend fused_v2 \\\n"
-      "    --ablate none,shared,prefetch,residency,overlap\n"
+      "  sluice bench moe --geometry Ling-mini-2.0 --tokens 2048 --format int8 \\\n"
+      "    --backend fused_v2 --ablate none,shared,prefetch,residency,overlap,codes\n"
       "  sluice bench moe --geometry Ling-2.6-1T --ep-share 1/32 --tokens 4096 --format fp8 \\\n"
       "    --experts all,routed\n"
       "  sluice bench moe --geometry 64x32x8x2 --tokens 1 --cached\n"

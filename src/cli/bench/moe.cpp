@@ -125,6 +125,18 @@ Status MeasureLayer(const BenchMoeOptions& options, const MoeShape& shape,
   return {};
 }
 
+// Only where rows are quantised can a layer do without quantising them once.
+Status CheckCodes(const std::vector<MoeContender>& contenders,
+                  const std::vector<BenchFormat>& formats) {
+  const bool without =
+      std::ranges::any_of(contenders, [](const auto& c) { return !c.ablation.codes; });
+  const bool quantises = std::ranges::any_of(
+      formats, [](const auto& f) { return f.activations != ActivationQuant::kNone; });
+  if (!without || quantises) return {};
+  return ParamError(Code::kInvalidArgument, "ablate",
+                    "ablate has codes, and no format here has rows that are quantised");
+}
+
 Status Run(const BenchMoeOptions& options) {
   RETURN_IF_ERROR(CheckOptions(options));
   if (options.device == "cuda") return BenchMoeOnCuda(options);
@@ -134,7 +146,9 @@ Status Run(const BenchMoeOptions& options) {
   for (const std::string& geometry : options.geometries) {
     TRY(const MoeShape whole, ReadMoeShape(geometry));
     TRY(MoeShape shape, ShareOf(whole, options.ep_share));
-    RETURN_IF_ERROR(ReadMoeContenders(options, shape).status());  // before anything is measured
+    // Before anything is measured.
+    TRY(const auto contenders, ReadMoeContenders(options, shape));
+    RETURN_IF_ERROR(CheckCodes(contenders, formats));
     shapes.push_back(std::move(shape));
   }
   TRY(const auto bench, LayerBench::Make(options));

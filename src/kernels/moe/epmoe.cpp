@@ -57,7 +57,8 @@ uint64_t EpmoeScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int64_
   const auto rows = static_cast<uint64_t>(tokens) * (static_cast<uint64_t>(top_k) + 1);
   const auto columns = static_cast<uint64_t>(IntermediateStride(intermediate) + hidden);
   return ExpertRowsBytes(tokens, top_k, experts) + rows * columns * sizeof(float) +
-         rows * sizeof(int32_t) + ExpertGroupsBytes(experts) + kAllocations * kAlignment;
+         rows * sizeof(int32_t) + ExpertGroupsBytes(experts) +
+         CodesOnceBytes(tokens, top_k, hidden, experts) + kAllocations * kAlignment;
 }
 
 void Epmoe(const MoeArgs& args, const PanelKernel& kernel, const IntegerKernel* integers,
@@ -69,8 +70,9 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, const IntegerKernel* 
       args.experts->front().intermediate(), args.shared ? args.shared->intermediate() : 0));
   const ExpertRows sorted = SortByExpert(args, exec.scratch);
   const int32_t* const slots = SlotsOfTokens(sorted, tokens, args.ids.dim(1), exec.scratch);
+  const auto expert_groups = MakeExpertGroups(args, sorted, args.shared != nullptr, exec.scratch);
   const ExpertGroupsArgs groups{
-      .groups = MakeExpertGroups(args, sorted, args.shared != nullptr, exec.scratch),
+      .groups = expert_groups,
       .x = args.x,
       .intermediate = exec.scratch.Allocate<float>(rows * stride),
       .intermediate_stride = stride,
@@ -78,7 +80,8 @@ void Epmoe(const MoeArgs& args, const PanelKernel& kernel, const IntegerKernel* 
       .activation = args.activation,
       .rounding = args.rounding,
       .kernel = &kernel,
-      .integers = integers};
+      .integers = integers,
+      .codes = MakeCodesOnce(expert_groups, args.x, integers, exec.scratch)};
   const bool done = exec.team.lanes() == 1 && RunSmallExperts(groups);
   exec.team.Run([&](int lane) {
     if (!done) RunExpertGroups(groups, exec.team, lane);

@@ -33,10 +33,9 @@ MoeBackend Choose(int64_t tokens) {
 }
 
 constexpr std::pair<std::string_view, bool MoeAblation::*> kMoeParts[] = {
-    {"shared", &MoeAblation::shared},
-    {"prefetch", &MoeAblation::prefetch},
-    {"residency", &MoeAblation::residency},
-    {"overlap", &MoeAblation::overlap},
+    {"shared", &MoeAblation::shared},       {"prefetch", &MoeAblation::prefetch},
+    {"residency", &MoeAblation::residency}, {"overlap", &MoeAblation::overlap},
+    {"codes", &MoeAblation::codes},
 };
 
 }  // namespace
@@ -55,7 +54,7 @@ Result<MoeAblation> ParseMoeAblation(std::span<const std::string> parts, MoeBack
         std::ranges::find(kMoeParts, name, [](const auto& p) { return p.first; });
     if (part == std::end(kMoeParts))
       return ParamError(Code::kInvalidArgument, "ablate",
-                        "ablate has {}, allowed are shared, prefetch, residency, overlap",
+                        "ablate has {}, allowed are shared, prefetch, residency, overlap, codes",
                         Quoted(name));
     if (backend != MoeBackend::kFusedV2 && backend != MoeBackend::kFused)
       return ParamError(Code::kInvalidArgument, "ablate",

@@ -77,6 +77,7 @@ struct MoeAblation {
   bool residency =
       true;             // whole hidden rows and sums that stay in the caches; off: back end "fused"
   bool overlap = true;  // a lane that waits between the phases fetches its first down panels
+  bool codes = true;    // rows are quantised once; off: by each product, as it packs them
 };
 
 /// y[t] = round( round( sum_j weights[t, j] * E_ids[t,j](x[t]) ) + shared(x[t]) ), where

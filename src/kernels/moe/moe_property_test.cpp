@@ -166,6 +166,48 @@ TEST_P(MoeLayers, AreTheSameOnEveryBackEndAndNearTheReference) {
   }
 }
 
+bool SameOrNoNumbers(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::ranges::equal(
+      a, b, [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
+}
+
+// Rows of an expert that are several blocks, any of which any lane may finish and quantise.
+TEST(MoeRows, AreTheSameWhicheverLaneQuantisesThem) {
+  for (uint64_t seed = FirstSeed(); seed < FirstSeed() + 6; ++seed) {
+    SplitMix64 random(seed);
+    Shape s;
+    s.tokens = 241 + static_cast<int64_t>(random.Below(500));
+    s.experts = OneOf(random, {1, 2, 5});
+    s.hidden = OneOf(random, {31, 64, 130});
+    s.intermediate = OneOf(random, {17, 100, 160});
+    s.top_k = OneOf(random, {1, s.experts / 2 + 1});
+    s.shared = OneOf(random, {0, 40, 200});
+    const WeightLayout layouts[] = {kInt8, kInt4, kInt4Zeros, kBf16};
+    Case c(seed, s, layouts[random.Below(3)], layouts[random.Below(4)]);
+    c.activations = ActivationQuant::kInt8;
+    Skew(c, random);
+    Scale(c, random);
+    c.x[random.Below(c.x.size())] = std::numeric_limits<float>::quiet_NaN();
+    SCOPED_TRACE(testing::Message()
+                 << "SLUICE_MOE_SEED=" << seed << ": " << s.tokens << " tokens, " << s.experts
+                 << " experts, hidden " << s.hidden << ", intermediate " << s.intermediate
+                 << ", top " << s.top_k << ", shared " << s.shared);
+    const auto lanes = static_cast<int>(2 + random.Below(7));
+    Case apart = c;  // where every product quantises its rows
+    apart.ablation.codes = false;
+    for (const Place& place : PlacesHere()) {
+      On one(place, 1), many(place, lanes);
+      const auto y = apart.Run(one);
+      for (int repeat = 0; repeat < 3; ++repeat)
+        EXPECT_TRUE(SameOrNoNumbers(c.Run(many), y)) << place.name << ", " << lanes << " lanes";
+      for (const int64_t t : {int64_t{0}, static_cast<int64_t>(random.Below(s.tokens))})
+        EXPECT_TRUE(SameOrNoNumbers(c.Run(one, t, 1), RowOf(c, y, t)))
+            << place.name << " row " << t << " alone";
+    }
+    if (HasFailure()) return;
+  }
+}
+
 std::string NameOf(const testing::TestParamInfo<WeightLayout>& info) {
   const char* const names[] = {"bf16", "fp8", "int8", "int4"};
   return names[static_cast<int>(info.param.format)] + std::to_string(info.param.scale_inputs) +

@@ -459,7 +459,7 @@ TEST(MoeAblation, IsNamedOrRefused) {
     return parse(std::move(parts), backend).status().message();
   };
   EXPECT_THAT(says({"speed"}, MoeBackend::kFusedV2),
-              testing::HasSubstr("shared, prefetch, residency, overlap"));
+              testing::HasSubstr("shared, prefetch, residency, overlap, codes"));
   EXPECT_THAT(says({"prefetch"}, MoeBackend::kEpmoe), testing::HasSubstr("only fused_v2"));
   EXPECT_THAT(says({"residency"}, MoeBackend::kFused), testing::HasSubstr("fused already"));
 }
@@ -500,25 +500,28 @@ TEST(FusedV2, NamesTheWeightsThatALaneMultipliesNext) {
 TEST(MoeAblation, ChangesNoBit) {
   for (const WeightLayout layout : {kBf16, kFp8Channel, kFp8Block, kInt8, kInt4Zeros}) {
     Case c(14, {33, 5, 300, 530, 3, 290}, layout, layout);
-    if (layout.format == WeightFormat::kInt8 || layout.format == WeightFormat::kInt4)
-      c.activations = ActivationQuant::kInt8;
+    c.activations = ActivationQuant::kInt8;  // of which bf16 and fp8 weights take no notice
     TestExec test(3);
     std::vector<float> whole, y;
     Moe(c.Args(whole, 0, c.s.tokens), MoeBackend::kEpmoe, test.exec);
-    for (const MoeAblation ablation :
-         {MoeAblation{},
-          {.shared = false},
-          {.prefetch = false},
-          {.residency = false},
-          {.overlap = false},
-          {.shared = false, .prefetch = false, .residency = false, .overlap = false}})
+    for (const MoeAblation ablation : {MoeAblation{},
+                                       {.shared = false},
+                                       {.prefetch = false},
+                                       {.residency = false},
+                                       {.overlap = false},
+                                       {.codes = false},
+                                       {.shared = false,
+                                       .prefetch = false,
+                                       .residency = false,
+                                       .overlap = false,
+                                       .codes = false}})
       for (const int lanes : {1, 3}) {
         TestExec on(lanes);
         MoeArgs args = c.Args(y, 0, c.s.tokens);
         args.ablation = ablation;
         Moe(args, MoeBackend::kFusedV2, on.exec);
         EXPECT_EQ(y, whole) << ablation.shared << ablation.prefetch << ablation.residency
-                            << ablation.overlap << " " << lanes;
+                            << ablation.overlap << ablation.codes << " " << lanes;
       }
   }
 }

@@ -141,6 +141,7 @@ struct Case {
   Activation activation = Activation::kSilu;
   Rounding rounding = Rounding::kBf16;
   ActivationQuant activations = ActivationQuant::kNone;
+  MoeAblation ablation = {};  // of fused_v2 and fused
 
   // The shared expert may have another layout than the routed ones. `every_size`: of weights.
   Case(uint64_t seed, Shape shape, WeightLayout layout = kBf16, WeightLayout shared_layout = kBf16,
@@ -173,16 +174,17 @@ struct Case {
             .rounding = rounding,
             .bf16_inputs = true,
             .activations = activations,
+            .ablation = ablation,
             .y = {y.data(), {count, s.hidden}}};
   }
 
   static void RunWith(const PanelKernel& kernel, const MoeArgs& args, On& on) {
     const IntegerKernel* const integers =
         args.activations == ActivationQuant::kNone ? nullptr : &kAmxInt8Emulated;
-    if (on.backend == MoeBackend::kEpmoe)
-      Epmoe(args, kernel, integers, on.exec);
-    else
-      FusedV2(args, {.residency = on.backend != MoeBackend::kFused}, kernel, integers, on.exec);
+    if (on.backend == MoeBackend::kEpmoe) return Epmoe(args, kernel, integers, on.exec);
+    MoeAblation ablation = args.ablation;
+    ablation.residency = on.backend != MoeBackend::kFused;
+    FusedV2(args, ablation, kernel, integers, on.exec);
   }
 
   std::vector<float> Run(On& on, int64_t begin, int64_t count) const {

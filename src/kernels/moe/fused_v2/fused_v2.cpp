@@ -92,6 +92,7 @@ PanelProduct Down(const Layer& layer, int64_t row, int64_t rows, const ExpertWei
   return {.x = narrow ? nullptr : groups.intermediate + at,
           .narrow_x = narrow ? groups.narrow_intermediate + at : nullptr,
           .x_stride = groups.intermediate_stride,
+          .quantized = IntermediateCodes(groups, row),
           .rows = rows,
           .weight = &expert.down(),
           .panel_begin = panel_begin,
@@ -281,7 +282,8 @@ uint64_t FusedV2ScratchBytes(int64_t tokens, int64_t top_k, int64_t hidden, int6
       std::max(intermediates * sizeof(float), (intermediates + narrow_x) * sizeof(Bf16));
   return ExpertRowsBytes(tokens, top_k, experts) + row_bytes + rows * sizeof(int32_t) +
          sums * sizeof(float) * (residency ? 1 : 1 + static_cast<uint64_t>(top_k)) +
-         ExpertGroupsBytes(experts) + kAllocations * kAlignment;
+         ExpertGroupsBytes(experts) + CodesOnceBytes(tokens, top_k, hidden, experts) +
+         kAllocations * kAlignment;
 }
 
 void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel& kernel,
@@ -303,8 +305,9 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       std::max(args.experts->front().intermediate(), shared ? args.shared->intermediate() : 0));
   const int64_t sums = BlockTokens(tokens) * RoundUp(hidden, kPanelOutputs);
   const ExpertRows rows = SortByExpert(args, exec.scratch);
+  const auto groups = MakeExpertGroups(args, rows, shared, exec.scratch);
   // Rows that are quantised are read as floats, and those of other kernels multiplied as floats.
-  const bool narrow = kernel.bf16_inputs && !integers;
+  const bool narrow = kernel.bf16_inputs && !AnyQuantizesRows(groups, integers);
   Bf16* const narrow_x = narrow && tokens >= kNarrowTokens
                              ? exec.scratch.Allocate<Bf16>(tokens * NarrowStride(hidden))
                              : nullptr;
@@ -316,7 +319,7 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       .lanes = exec.team.lanes(),
       .rows = rows,
       .block_tokens = WithinBlocks(rows, routed, tokens, exec.scratch),
-      .gate_up = {.groups = MakeExpertGroups(args, rows, shared, exec.scratch),
+      .gate_up = {.groups = groups,
                   .x = args.x,
                   .narrow_x = narrow_x,
                   .narrow_x_stride = NarrowStride(hidden),
@@ -329,6 +332,8 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
                   .rounding = args.rounding,
                   .kernel = &kernel,
                   .integers = integers,
+                  .codes = ablation.codes ? MakeCodesOnce(groups, args.x, integers, exec.scratch)
+                                          : CodesOnce{},
                   .prefetch = ablation.prefetch,
                   .tile_panels = ablation.residency ? 0 : kTilePanels},
       .shared_begin = routed,
@@ -336,10 +341,8 @@ void FusedV2(const MoeArgs& args, const MoeAblation& ablation, const PanelKernel
       .partial =
           ablation.residency ? nullptr : exec.scratch.Allocate<float>(sums * args.ids.dim(1))};
   exec.team.Run([&](int lane) {
-    if (narrow_x) {
-      NarrowRows(layer, narrow_x, exec.team.lanes(), lane);
-      exec.team.Barrier();
-    }
+    if (narrow_x) NarrowRows(layer, narrow_x, exec.team.lanes(), lane);
+    if (narrow_x || QuantizeShare(layer.gate_up, exec.team.lanes(), lane)) exec.team.Barrier();
     RunGateUp(layer.gate_up, exec.team.lanes(), lane,
               FirstDown(layer, LanePanels(layer, exec.team.lanes(), lane).begin));
     WaitForAll(layer, exec.team, lane);
